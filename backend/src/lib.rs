@@ -1,1 +1,9 @@
-//! vhost-device-rpmsg
+//! Lets virtual machines share a physical coprocessor over rpmsg.
+//!
+//! See the repository's `README.md` for what the program does; this is the map of the house.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`rpmsg`] | what rpmsg is: header, name service, addresses. No I/O, no `unsafe`, no virtio |
+
+pub mod rpmsg;
