@@ -6,4 +6,5 @@
 //! |---|---|
 //! | [`rpmsg`] | what rpmsg is: header, name service, addresses. No I/O, no `unsafe`, no virtio |
 
+pub mod remote;
 pub mod rpmsg;

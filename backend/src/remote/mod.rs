@@ -1,0 +1,14 @@
+//! The remote core: its memory, its vrings, its mailbox and its life.
+//!
+//! To the firmware this room is the host, exactly what Linux remoteproc and virtio_rpmsg_bus would be: it reads
+//! the resource table, places the vrings, does the status handshake and is the *driver* of both rings. It knows
+//! nothing of guests: the bridge takes messages out here and puts messages in.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | [`memory`] | carveouts, found by device address; the only `unsafe` of this room |
+//! | `vring` | the driver's side of a split vring in carveout memory |
+
+pub mod mailbox;
+pub mod memory;
+pub mod vring;
