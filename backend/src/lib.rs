@@ -6,5 +6,6 @@
 //! |---|---|
 //! | [`rpmsg`] | what rpmsg is: header, name service, addresses. No I/O, no `unsafe`, no virtio |
 
+pub mod guest;
 pub mod remote;
 pub mod rpmsg;

@@ -68,7 +68,12 @@ impl VringLayout {
         let count = usize::from(entries);
         let avail = DESCRIPTOR_LEN * count;
         let used = (avail + 2 * (3 + count)).next_multiple_of(align as usize);
-        Ok(VringLayout { num: entries, avail, used, size: used + 6 + 8 * count })
+        Ok(VringLayout {
+            num: entries,
+            avail,
+            used,
+            size: used + 6 + 8 * count,
+        })
     }
 
     /// Number of entries.
@@ -86,7 +91,9 @@ impl VringLayout {
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum VringFault {
     /// The remote claims to have used more buffers than it was given.
-    #[error("used index jumped from {from} to {to} where the remote holds {held} buffers; the remote has crashed or its memory is overwritten")]
+    #[error(
+        "used index jumped from {from} to {to} where the remote holds {held} buffers; the remote has crashed or its memory is overwritten"
+    )]
     IndexJump {
         /// Index up to which entries were taken.
         from: u16,
@@ -169,7 +176,8 @@ impl Vring {
         let at = DESCRIPTOR_LEN * usize::from(id);
         self.memory.write_u64(at, address);
         self.memory.write_u32(at + 8, len);
-        self.memory.write_u16(at + 12, if writable { DESCRIPTOR_WRITE } else { 0 });
+        self.memory
+            .write_u16(at + 12, if writable { DESCRIPTOR_WRITE } else { 0 });
         self.memory.write_u16(at + 14, 0);
     }
 
@@ -219,7 +227,11 @@ impl Vring {
                 }
                 let held = self.held;
                 if index.wrapping_sub(self.next_used) > held {
-                    return Err(VringFault::IndexJump { from: self.next_used, to: index, held });
+                    return Err(VringFault::IndexJump {
+                        from: self.next_used,
+                        to: index,
+                        held,
+                    });
                 }
                 after_observe();
                 self.seen_used = index;
@@ -241,7 +253,8 @@ impl Vring {
     /// Tells the remote whether a kick is wanted when it has used buffers. After switching it on, look at the ring
     /// once more: what came in between was not signalled.
     pub fn want_interrupts(&mut self, wanted: bool) {
-        self.memory.write_u16(self.layout.avail, if wanted { 0 } else { AVAIL_NO_INTERRUPT });
+        self.memory
+            .write_u16(self.layout.avail, if wanted { 0 } else { AVAIL_NO_INTERRUPT });
         full();
     }
 }
@@ -275,15 +288,27 @@ mod tests {
 
     fn vring(num: u32) -> (Vring, Remote) {
         let layout = VringLayout::new(num, 16).unwrap();
-        let memory = carveouts(0x10000, 0x1000, Access::Device).slice(0x1000, layout.size(), 16).unwrap();
+        let memory = carveouts(0x10000, 0x1000, Access::Device)
+            .slice(0x1000, layout.size(), 16)
+            .unwrap();
         let vring = Vring::new(memory.clone(), layout, 0);
-        (vring, Remote { memory, layout, index: 0 })
+        (
+            vring,
+            Remote {
+                memory,
+                layout,
+                index: 0,
+            },
+        )
     }
 
     #[test]
     fn the_layout_is_that_of_vring_init() {
         let layout = VringLayout::new(256, 4096).unwrap();
-        assert_eq!((layout.avail, layout.used, layout.size()), (4096, 8192, 8192 + 6 + 2048));
+        assert_eq!(
+            (layout.avail, layout.used, layout.size()),
+            (4096, 8192, 8192 + 6 + 2048)
+        );
         let layout = VringLayout::new(2, 4).unwrap();
         assert_eq!((layout.avail, layout.used, layout.size()), (32, 44, 44 + 22));
     }
@@ -291,10 +316,16 @@ mod tests {
     #[test]
     fn impossible_geometries_are_refused() {
         for num in [0, 1, 3, 65536, u32::MAX] {
-            assert_eq!(VringLayout::new(num, 16), Err(VringLayoutError::Entries { found: num }));
+            assert_eq!(
+                VringLayout::new(num, 16),
+                Err(VringLayoutError::Entries { found: num })
+            );
         }
         for align in [0, 2, 24, 1 << 17] {
-            assert_eq!(VringLayout::new(256, align), Err(VringLayoutError::Align { found: align }));
+            assert_eq!(
+                VringLayout::new(256, align),
+                Err(VringLayoutError::Align { found: align })
+            );
         }
     }
 
@@ -360,8 +391,22 @@ mod tests {
         vring.give(0);
         vring.publish();
         remote.set_index(2);
-        assert_eq!(vring.take_used(), Err(VringFault::IndexJump { from: 0, to: 2, held: 1 }));
+        assert_eq!(
+            vring.take_used(),
+            Err(VringFault::IndexJump {
+                from: 0,
+                to: 2,
+                held: 1
+            })
+        );
         remote.set_index(0xFFFF);
-        assert_eq!(vring.take_used(), Err(VringFault::IndexJump { from: 0, to: 0xFFFF, held: 1 }));
+        assert_eq!(
+            vring.take_used(),
+            Err(VringFault::IndexJump {
+                from: 0,
+                to: 0xFFFF,
+                held: 1
+            })
+        );
     }
 }

@@ -50,7 +50,9 @@ pub enum CarveoutError {
     #[error("cannot find the size of the memory file")]
     Size(#[source] std::io::Error),
     /// The file ends before the region does; touching the rest would be a bus error.
-    #[error("memory file holds {found:#x} bytes, expected at least {expected:#x} (offset + size); create it larger or configure a smaller size")]
+    #[error(
+        "memory file holds {found:#x} bytes, expected at least {expected:#x} (offset + size); create it larger or configure a smaller size"
+    )]
     FileTooSmall {
         /// Bytes that the region needs.
         expected: u64,
@@ -94,7 +96,13 @@ impl Region {
     ///
     /// # Errors
     /// A file that is too small, or one that cannot be mapped.
-    pub fn map(file: File, offset: u64, size: usize, device_address: u64, access: Access) -> Result<Self, CarveoutError> {
+    pub fn map(
+        file: File,
+        offset: u64,
+        size: usize,
+        device_address: u64,
+        access: Access,
+    ) -> Result<Self, CarveoutError> {
         let found = file.metadata().map_err(CarveoutError::Size)?.len();
         let expected = offset.saturating_add(size as u64);
         if found < expected {
@@ -102,7 +110,11 @@ impl Region {
         }
         let map = MmapRegion::from_file(FileOffset::new(file, offset), size)
             .map_err(|source| CarveoutError::Map { offset, size, source })?;
-        Ok(Region { map, device_address, access })
+        Ok(Region {
+            map,
+            device_address,
+            access,
+        })
     }
 
     /// First device address of the region.
@@ -125,7 +137,9 @@ impl Region {
 impl Carveouts {
     /// The given regions together. Where they overlap, the first one counts.
     pub fn new(regions: Vec<Region>) -> Self {
-        Carveouts { regions: regions.into_iter().map(Arc::new).collect() }
+        Carveouts {
+            regions: regions.into_iter().map(Arc::new).collect(),
+        }
     }
 
     /// The regions in the order in which they were given.
@@ -143,8 +157,18 @@ impl Carveouts {
         }
         self.regions
             .iter()
-            .find_map(|region| Some(CarveoutSlice::new(Arc::clone(region), region.offset_of(address, len)?, len)))
-            .ok_or_else(|| CarveoutError::Outside { start: address, len: len as u64, regions: self.describe() })
+            .find_map(|region| {
+                Some(CarveoutSlice::new(
+                    Arc::clone(region),
+                    region.offset_of(address, len)?,
+                    len,
+                ))
+            })
+            .ok_or_else(|| CarveoutError::Outside {
+                start: address,
+                len: len as u64,
+                regions: self.describe(),
+            })
     }
 
     /// Bytes from `address` to the end of the region that holds it; 0 where none does.
@@ -157,9 +181,19 @@ impl Carveouts {
     fn describe(&self) -> String {
         let ranges: Vec<String> = self
             .regions()
-            .map(|region| format!("{:#x}..{:#x}", region.device_address, region.device_address + region.size() as u64))
+            .map(|region| {
+                format!(
+                    "{:#x}..{:#x}",
+                    region.device_address,
+                    region.device_address + region.size() as u64
+                )
+            })
             .collect();
-        if ranges.is_empty() { "none".to_owned() } else { ranges.join(", ") }
+        if ranges.is_empty() {
+            "none".to_owned()
+        } else {
+            ranges.join(", ")
+        }
     }
 }
 
@@ -185,7 +219,10 @@ mod tests {
     #[test]
     fn a_range_is_found_by_its_device_address() {
         let carveouts = carveouts(0x2000, 0x2100_0000, Access::Normal);
-        carveouts.slice(0x2100_0000, 0x2000, 16).unwrap().write_u32(0x1FFC, 7);
+        carveouts
+            .slice(0x2100_0000, 0x2000, 16)
+            .unwrap()
+            .write_u32(0x1FFC, 7);
         assert_eq!(carveouts.slice(0x2100_1FFC, 4, 4).unwrap().read_u32(0), 7);
         assert_eq!(carveouts.room_from(0x2100_1000), 0x1000);
         assert_eq!(carveouts.room_from(0x2100_2000), 0);
@@ -194,7 +231,12 @@ mod tests {
     #[test]
     fn a_range_outside_is_refused_with_the_regions_there_are() {
         let carveouts = carveouts(0x1000, 0x2100_0000, Access::Normal);
-        for (address, len) in [(0x2100_0FFF, 2), (0x20FF_FFFF, 1), (u64::MAX, 16), (0, usize::MAX)] {
+        for (address, len) in [
+            (0x2100_0FFF, 2),
+            (0x20FF_FFFF, 1),
+            (u64::MAX, 16),
+            (0, usize::MAX),
+        ] {
             let error = carveouts.slice(address, len, 1).unwrap_err().to_string();
             assert!(error.contains("0x21000000..0x21001000"), "{error}");
         }
@@ -210,7 +252,12 @@ mod tests {
     fn a_file_that_is_too_small_is_refused_before_anyone_touches_it() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(0x1000).unwrap();
-        let error = Region::map(file, 0x1000, 0x1000, 0, Access::Normal).unwrap_err().to_string();
-        assert!(error.contains("holds 0x1000 bytes, expected at least 0x2000"), "{error}");
+        let error = Region::map(file, 0x1000, 0x1000, 0, Access::Normal)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("holds 0x1000 bytes, expected at least 0x2000"),
+            "{error}"
+        );
     }
 }
