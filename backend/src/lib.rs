@@ -5,5 +5,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | [`rpmsg`] | what rpmsg is: header, name service, addresses. No I/O, no `unsafe`, no virtio |
+//! | [`remote`] | the coprocessor: resource table |
 
+pub mod remote;
 pub mod rpmsg;
