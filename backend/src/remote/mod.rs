@@ -7,8 +7,11 @@
 //! | file | what is in it |
 //! |---|---|
 //! | [`memory`] | carveouts, found by device address; the only `unsafe` of this room |
-//! | `vring` | the driver's side of a split vring in carveout memory |
+//! | [`resource_table`] | the codec of the resource table |
+//! | [`vring`] | the driver's side of a split vring in carveout memory |
+//! | [`mailbox`] | how host and remote ring each other's bell |
 
 pub mod mailbox;
 pub mod memory;
+pub mod resource_table;
 pub mod vring;
