@@ -5,10 +5,14 @@
 //!
 //! | room | what is in it |
 //! |---|---|
+//! | [`bridge`] | the only place that knows both sides: relay, service directory, fairness |
 //! | [`guest`] | the VM: vhost-user device, virtqueues in guest memory |
 //! | [`remote`] | the coprocessor: carveouts, resource table, driver's side of the vrings, mailbox, life |
 //! | [`rpmsg`] | what rpmsg is: header, name service, addresses. No I/O, no `unsafe`, no virtio |
+//! | [`causes`] | an error with everything that caused it, in one line |
 
+pub mod bridge;
+pub mod causes;
 pub mod guest;
 pub mod remote;
 pub mod rpmsg;

@@ -18,6 +18,7 @@ use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use super::memory::GuestMemory;
 use super::port::{QueueIndex, QueueOwner};
 use super::queue::{Queue, QueueSetup, QueueSetupError};
+use crate::causes::Causes;
 
 type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
 
@@ -156,21 +157,6 @@ fn keep(file: Option<&File>, part: &str) -> Option<File> {
     let copy = file?.try_clone();
     copy.inspect_err(|error| warn!("cannot keep the front-end's {part} file descriptor: {error}"))
         .ok()
-}
-
-/// Prints an error and what caused it in one line.
-struct Causes<'a>(&'a dyn std::error::Error);
-
-impl std::fmt::Display for Causes<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
-    }
 }
 
 impl<'a> VringStateGuard<'a, Memory> for Ring {
