@@ -97,7 +97,9 @@ impl Directory {
 
     /// The remote has withdrawn a service. Returns whether it was there.
     pub fn withdraw(&mut self, name: ServiceName, addr: u32) -> bool {
-        let Some(index) = self.by_key.get(&(name, addr)).copied() else { return false };
+        let Some(index) = self.by_key.get(&(name, addr)).copied() else {
+            return false;
+        };
         let was_live = std::mem::take(&mut self.services[index].live);
         if was_live {
             self.touch(index);
@@ -139,10 +141,13 @@ impl Directory {
     /// The VM has been told this announcement.
     pub fn told(&self, view: &mut View, announcement: Announcement) {
         if let Some(index) = self.by_key.get(&(announcement.name, announcement.addr)) {
-            view.tell(*index, match announcement.kind {
-                AnnouncementKind::Create => self.services[*index].incarnation,
-                AnnouncementKind::Destroy => 0,
-            });
+            view.tell(
+                *index,
+                match announcement.kind {
+                    AnnouncementKind::Create => self.services[*index].incarnation,
+                    AnnouncementKind::Destroy => 0,
+                },
+            );
         }
     }
 
@@ -244,7 +249,11 @@ mod tests {
         assert_eq!(directory.announce(name("b"), 0, [&view].into_iter()), Err(DirectoryFull));
         tell_all(&directory, &mut view, &mut BTreeSet::new());
         directory.withdraw(name("a"), 7);
-        assert_eq!(directory.announce(name("b"), 0, [&view].into_iter()), Err(DirectoryFull), "the VM still knows it");
+        assert_eq!(
+            directory.announce(name("b"), 0, [&view].into_iter()),
+            Err(DirectoryFull),
+            "the VM still knows it"
+        );
         let destroy = directory.next_for(&mut view).unwrap();
         directory.told(&mut view, destroy);
         assert_eq!(directory.announce(name("b"), 0, [&view].into_iter()), Ok(true));

@@ -92,12 +92,15 @@ mod tests {
     fn each_vm_gets_its_messages_in_the_order_they_came() {
         let mut held = Held::new(8);
         let mut vms = [Waiting::default(), Waiting::default()];
-        let message = |id| Message { id, header: Header { src: u32::from(id), dst: 0, reserved: 0, len: 0, flags: 0 } };
+        let message =
+            |id| Message { id, header: Header { src: u32::from(id), dst: 0, reserved: 0, len: 0, flags: 0 } };
         for (id, vm) in [(3, 0), (1, 1), (7, 0), (0, 0), (5, 1)] {
             held.push(&mut vms[vm], message(id));
         }
         assert_eq!(vms.map(Waiting::count), [3, 2]);
-        let mut drain = |vm: usize| std::iter::from_fn(|| held.pop(&mut vms[vm])).map(|message| message.id).collect::<Vec<_>>();
+        let mut drain = |vm: usize| {
+            std::iter::from_fn(|| held.pop(&mut vms[vm])).map(|message| message.id).collect::<Vec<_>>()
+        };
         assert_eq!(drain(0), [3, 7, 0]);
         assert_eq!(drain(1), [1, 5]);
         held.push(&mut vms[0], message(3));

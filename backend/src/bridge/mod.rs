@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`thread`] | the event loop, and how queues reach it |
 //! | `relay` | one sweep over all rings: the two directions of a message's way |
+//! | `to_guest`, `to_remote` | one message of either direction, checked and copied |
 //! | `vm` | what the bridge knows of one VM: queues, session, announcements |
 //! | [`directory`] | what the remote has announced, and what each VM has been told of it |
 //! | `held` | messages that wait in the remote's own buffers for a slow VM |
@@ -18,6 +19,8 @@ pub mod directory;
 mod held;
 mod relay;
 pub mod thread;
+mod to_guest;
+mod to_remote;
 mod vm;
 
 pub use thread::{Bridge, BridgeError, VmConfig};

@@ -76,12 +76,7 @@ impl Descriptor {
 
     #[expect(clippy::cast_possible_truncation, reason = "takes the word apart")]
     fn from_words([address, rest]: [u64; 2]) -> Self {
-        Descriptor {
-            address,
-            len: rest as u32,
-            flags: (rest >> 32) as u16,
-            next: (rest >> 48) as u16,
-        }
+        Descriptor { address, len: rest as u32, flags: (rest >> 32) as u16, next: (rest >> 48) as u16 }
     }
 }
 
@@ -95,11 +90,7 @@ pub(super) struct Chain {
 
 impl Default for Chain {
     fn default() -> Self {
-        Chain {
-            fragments: [Fragment::EMPTY; MAX_FRAGMENTS],
-            count: 0,
-            len: 0,
-        }
+        Chain { fragments: [Fragment::EMPTY; MAX_FRAGMENTS], count: 0, len: 0 }
     }
 }
 
@@ -118,10 +109,7 @@ impl Chain {
         let mut index = head;
         loop {
             if index >= size {
-                return Err(ChainError::Index {
-                    found: index,
-                    len: usize::from(size),
-                });
+                return Err(ChainError::Index { found: index, len: usize::from(size) });
             }
             let descriptor = Descriptor::read(table, index);
             if descriptor.flags & FLAG_INDIRECT != 0 {
@@ -150,25 +138,15 @@ impl Chain {
         // Tables need no alignment (virtio 1.3 section 2.7.5.3), so descriptors are copied out byte by byte.
         let table = memory
             .fragment(outer.address, outer.len)
-            .ok_or(ChainError::Address {
-                address: outer.address,
-                len: outer.len,
-            })?;
+            .ok_or(ChainError::Address { address: outer.address, len: outer.len })?;
         let mut index = 0_u16;
         loop {
             if usize::from(index) >= entries {
-                return Err(ChainError::Index {
-                    found: index,
-                    len: entries,
-                });
+                return Err(ChainError::Index { found: index, len: entries });
             }
             let mut bytes = [0_u8; 16];
             memory
-                .bytes(
-                    &table
-                        .skip(u32::from(index) * DESCRIPTOR_LEN)
-                        .truncate(DESCRIPTOR_LEN),
-                )
+                .bytes(&table.skip(u32::from(index) * DESCRIPTOR_LEN).truncate(DESCRIPTOR_LEN))
                 .copy_to(&mut bytes);
             let words = u128::from_le_bytes(bytes);
             #[expect(clippy::cast_possible_truncation, reason = "takes the bytes apart")]
@@ -191,17 +169,13 @@ impl Chain {
         descriptor: Descriptor,
         direction: Direction,
     ) -> Result<(), ChainError> {
-        let Descriptor {
-            address, len, flags, ..
-        } = descriptor;
+        let Descriptor { address, len, flags, .. } = descriptor;
         let writable = flags & FLAG_WRITE != 0;
         if writable != (direction == Direction::ToGuest) {
             return Err(ChainError::Direction(direction));
         }
         let slot = self.fragments.get_mut(self.count).ok_or(ChainError::TooMany)?;
-        *slot = memory
-            .fragment(address, len)
-            .ok_or(ChainError::Address { address, len })?;
+        *slot = memory.fragment(address, len).ok_or(ChainError::Address { address, len })?;
         self.count += 1;
         self.len = self.len.saturating_add(len);
         Ok(())

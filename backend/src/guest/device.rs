@@ -63,9 +63,7 @@ pub fn serve_one(
 ) -> Result<(), ConnectionError> {
     let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
     let rings = Rings::default();
-    let device = Arc::new(Device {
-        rings: Arc::clone(&rings),
-    });
+    let device = Arc::new(Device { rings: Arc::clone(&rings) });
     let daemon = construct(Arc::clone(owner), Arc::clone(&rings), || {
         VhostUserDaemon::new(name.to_owned(), device, memory)
     });

@@ -46,10 +46,7 @@ impl GuestMemory {
                 host: region.as_ptr(),
             })
             .collect();
-        Arc::new(GuestMemory {
-            regions,
-            _mappings: mappings,
-        })
+        Arc::new(GuestMemory { regions, _mappings: mappings })
     }
 
     /// Host pointer to the `len` bytes at guest physical address `address`, if they are all in one region.
@@ -67,10 +64,7 @@ impl GuestMemory {
     /// The `len` bytes at guest physical address `address`; `None` if they are not all in one region.
     #[inline]
     pub(super) fn fragment(&self, address: u64, len: u32) -> Option<Fragment> {
-        Some(Fragment {
-            pointer: self.pointer(address, u64::from(len))?,
-            len,
-        })
+        Some(Fragment { pointer: self.pointer(address, u64::from(len))?, len })
     }
 
     /// A fragment's bytes, to copy from or to. The fragment must come from this generation.
@@ -85,12 +79,7 @@ impl GuestMemory {
     pub(super) fn table<T: Field>(self: &Arc<Self>, address: u64, len: usize) -> Option<Table<T>> {
         let bytes = u64::try_from(len.checked_mul(size_of::<T>())?).ok()?;
         let start = self.pointer(address, bytes)?.cast::<T>();
-        start.is_aligned().then(|| Table {
-            start,
-            len,
-            memory: Arc::clone(self),
-            fields: PhantomData,
-        })
+        start.is_aligned().then(|| Table { start, len, memory: Arc::clone(self), fields: PhantomData })
     }
 }
 
@@ -106,10 +95,8 @@ unsafe impl Send for Fragment {}
 
 impl Fragment {
     /// A fragment without bytes, to fill arrays with.
-    pub(super) const EMPTY: Fragment = Fragment {
-        pointer: std::ptr::NonNull::<u8>::dangling().as_ptr(),
-        len: 0,
-    };
+    pub(super) const EMPTY: Fragment =
+        Fragment { pointer: std::ptr::NonNull::<u8>::dangling().as_ptr(), len: 0 };
 
     /// Length in bytes.
     #[inline]
@@ -129,20 +116,14 @@ impl Fragment {
     pub(super) fn skip(&self, count: u32) -> Self {
         let count = count.min(self.len);
         // SAFETY: count <= len, so the pointer stays within the fragment or one past its end.
-        Fragment {
-            pointer: unsafe { self.pointer.add(count as usize) },
-            len: self.len - count,
-        }
+        Fragment { pointer: unsafe { self.pointer.add(count as usize) }, len: self.len - count }
     }
 
     /// The first `count` bytes, or all if there are fewer.
     #[inline]
     #[must_use]
     pub(super) fn truncate(&self, count: u32) -> Self {
-        Fragment {
-            pointer: self.pointer,
-            len: self.len.min(count),
-        }
+        Fragment { pointer: self.pointer, len: self.len.min(count) }
     }
 }
 

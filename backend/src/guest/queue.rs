@@ -138,6 +138,8 @@ pub struct Queue {
     signal_once: bool,
     /// Whether the guest was told to kick.
     armed: bool,
+    /// A fault was found: nothing is taken any more.
+    broken: bool,
 }
 
 impl Queue {
@@ -147,37 +149,22 @@ impl Queue {
     /// A size that is no power of two or too large, an address that is misaligned or outside the guest's memory,
     /// a file descriptor that cannot be used without blocking.
     pub fn new(setup: QueueSetup) -> Result<Self, QueueSetupError> {
-        let QueueSetup {
-            memory,
-            size,
-            descriptors,
-            avail,
-            used,
-            event_idx,
-            features,
-            kick,
-            call,
-        } = setup;
+        let QueueSetup { memory, size, descriptors, avail, used, event_idx, features, kick, call } = setup;
         if !size.is_power_of_two() || size > MAX_QUEUE_SIZE {
             return Err(QueueSetupError::Size { found: size });
         }
         set_nonblocking(&kick, "kick")?;
-        call.as_ref()
-            .map_or(Ok(()), |call| set_nonblocking(call, "call"))?;
+        call.as_ref().map_or(Ok(()), |call| set_nonblocking(call, "call"))?;
         let outside = |part, address| move || QueueSetupError::Address { part, address };
         let entries = usize::from(size);
-        let used_table = memory
-            .table(used, 2 + 4 * entries + 1)
-            .ok_or_else(outside("used ring", used))?;
+        let used_table = memory.table(used, 2 + 4 * entries + 1).ok_or_else(outside("used ring", used))?;
         let next = used_table.load(1);
         Ok(Queue {
             size,
             descriptors: memory
                 .table(descriptors, entries)
                 .ok_or_else(outside("descriptor table", descriptors))?,
-            avail: memory
-                .table(avail, 2 + entries + 1)
-                .ok_or_else(outside("available ring", avail))?,
+            avail: memory.table(avail, 2 + entries + 1).ok_or_else(outside("available ring", avail))?,
             used: used_table,
             used_elements: memory
                 .table(used.wrapping_add(4), entries)
@@ -193,6 +180,7 @@ impl Queue {
             chain: Chain::default(),
             signal_once: true,
             armed: false,
+            broken: false,
         })
     }
 
@@ -216,37 +204,38 @@ impl Queue {
     /// A bad chain is reported in the inner result; it is still the next one, to be [completed](Self::complete).
     ///
     /// # Errors
-    /// A ring in a state from which no chain can be taken.
+    /// A ring in a state from which no chain can be taken. It is reported once; from then on the queue is empty.
     #[inline]
     pub fn peek(&mut self, direction: Direction) -> Result<Option<Result<(), ChainError>>, QueueFault> {
+        if self.broken {
+            return Ok(None);
+        }
         if self.next == self.seen {
             let found = self.avail.load(1);
             if found == self.next {
                 return Ok(None);
             }
             if found.wrapping_sub(self.next) > self.size {
-                return Err(QueueFault::IndexJump {
+                return Err(self.broken_by(QueueFault::IndexJump {
                     next: self.next,
                     found,
                     size: self.size,
-                });
+                }));
             }
             self.seen = found;
         }
         let head = u16::from_le(self.avail.read(2 + usize::from(self.next % self.size)));
         if head >= self.size {
-            return Err(QueueFault::Head {
-                found: head,
-                size: self.size,
-            });
+            return Err(self.broken_by(QueueFault::Head { found: head, size: self.size }));
         }
         self.head = head;
-        Ok(Some(self.chain.walk(
-            &self.descriptors,
-            head,
-            self.size,
-            direction,
-        )))
+        Ok(Some(self.chain.walk(&self.descriptors, head, self.size, direction)))
+    }
+
+    /// Takes nothing any more until the driver sets the queue up anew.
+    pub fn broken_by(&mut self, fault: QueueFault) -> QueueFault {
+        self.broken = true;
+        fault
     }
 
     /// Bytes in the chain that [`peek`](Self::peek) has found.
@@ -260,9 +249,7 @@ impl Queue {
     #[inline]
     pub fn pieces(&self, start: usize, len: usize) -> impl Iterator<Item = VolatileSlice<'_>> {
         let memory = self.descriptors.memory();
-        self.chain
-            .pieces(start, len)
-            .map(|fragment| memory.bytes(&fragment))
+        self.chain.pieces(start, len).map(|fragment| memory.bytes(&fragment))
     }
 
     /// Copies the chain's bytes from `start` on, each read once. Returns how many there were.
@@ -292,8 +279,7 @@ impl Queue {
     pub fn complete(&mut self, written: u32) {
         debug_assert_ne!(self.next, self.seen, "a chain was found");
         let element = [u32::from(self.head).to_le(), written.to_le()];
-        self.used_elements
-            .write(usize::from(self.next % self.size), element);
+        self.used_elements.write(usize::from(self.next % self.size), element);
         self.next = self.next.wrapping_add(1);
     }
 
@@ -334,6 +320,9 @@ impl Queue {
     /// may not have been kicked for.
     #[inline]
     pub fn arm(&mut self) -> bool {
+        if self.broken {
+            return false;
+        }
         self.armed = true;
         if self.event_idx {
             self.used.store(2 + 4 * usize::from(self.size), self.next);
@@ -369,8 +358,6 @@ impl AsRawFd for Queue {
 
 /// A front-end's descriptor is shared with it and could be anything; neither reading nor writing it may block.
 fn set_nonblocking(file: &File, part: &'static str) -> Result<(), QueueSetupError> {
-    rustix::io::ioctl_fionbio(file, true).map_err(|errno| QueueSetupError::Descriptor {
-        part,
-        source: errno.into(),
-    })
+    rustix::io::ioctl_fionbio(file, true)
+        .map_err(|errno| QueueSetupError::Descriptor { part, source: errno.into() })
 }

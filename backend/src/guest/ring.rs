@@ -114,11 +114,9 @@ impl Ring {
                 lock(&self.0.own).handed_over = true;
                 self.0.owner.take(self.0.index, queue);
             }
-            Err(error) => warn!(
-                "queue {:?} of the front-end cannot be used: {}",
-                self.0.index,
-                Causes(&error)
-            ),
+            Err(error) => {
+                warn!("queue {:?} of the front-end cannot be used: {}", self.0.index, Causes(&error))
+            }
         }
     }
 
@@ -131,8 +129,7 @@ impl Ring {
             return None;
         }
         let duplicate = |part, file: &File| {
-            file.try_clone()
-                .map_err(|source| QueueSetupError::Descriptor { part, source })
+            file.try_clone().map_err(|source| QueueSetupError::Descriptor { part, source })
         };
         let kick = duplicate("kick", own.kick.as_ref()?);
         let call = own.call.as_ref().map(|call| duplicate("call", call)).transpose();
@@ -155,8 +152,7 @@ impl Ring {
 /// A descriptor of our own beside the one that the daemon keeps.
 fn keep(file: Option<&File>, part: &str) -> Option<File> {
     let copy = file?.try_clone();
-    copy.inspect_err(|error| warn!("cannot keep the front-end's {part} file descriptor: {error}"))
-        .ok()
+    copy.inspect_err(|error| warn!("cannot keep the front-end's {part} file descriptor: {error}")).ok()
 }
 
 impl<'a> VringStateGuard<'a, Memory> for Ring {
@@ -175,17 +171,8 @@ impl VringT<Memory> for Ring {
                 construction.as_ref().expect("vrings are made within `construct`");
             let mut rings = lock(rings);
             let index = QueueIndex::ALL[rings.len()];
-            let own = Mutex::new(Own {
-                size: max_queue_size,
-                ..Own::default()
-            });
-            let ring = Ring(Arc::new(Inner {
-                index,
-                owner: Arc::clone(owner),
-                memory,
-                state,
-                own,
-            }));
+            let own = Mutex::new(Own { size: max_queue_size, ..Own::default() });
+            let ring = Ring(Arc::new(Inner { index, owner: Arc::clone(owner), memory, state, own }));
             rings.push(ring.clone());
             Ok(ring)
         })

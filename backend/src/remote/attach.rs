@@ -117,16 +117,11 @@ impl RpmsgVdev {
         let room = carveouts.room_from(table_address).min(resource_table::MAX_LEN);
         let table_memory = carveouts
             .slice(table_address, room, 1)
-            .map_err(|source| AttachError::Memory {
-                what: "the resource table".to_owned(),
-                source,
-            })?;
+            .map_err(|source| AttachError::Memory { what: "the resource table".to_owned(), source })?;
         let mut bytes = vec![0; room];
         table_memory.read_into(0, &mut bytes);
-        let table = ResourceTable::parse(&bytes).map_err(|source| AttachError::Table {
-            address: table_address,
-            source,
-        })?;
+        let table = ResourceTable::parse(&bytes)
+            .map_err(|source| AttachError::Table { address: table_address, source })?;
         let (index, vdev) = find_rpmsg(&table)?;
         if vdev.status & DRIVER_OK != 0 {
             return Err(AttachError::Occupied { status: vdev.status });
@@ -136,9 +131,7 @@ impl RpmsgVdev {
 
         let mut placement = Placement::new(carveouts, table_address, &table);
         let vrings = [placement.vring(index, vdev, 0)?, placement.vring(index, vdev, 1)?];
-        let count = vrings
-            .each_ref()
-            .map(|placed| placed.layout.num().min(MAX_BUFFERS));
+        let count = vrings.each_ref().map(|placed| placed.layout.num().min(MAX_BUFFERS));
         let buffers = placement.buffers(index, count)?;
         placement.other_carveouts()?;
         let mut writes = placement.writes;
@@ -160,11 +153,7 @@ impl RpmsgVdev {
         for (offset, value) in writes {
             table_memory.write_bytes(offset, &value.to_le_bytes());
         }
-        for status in [
-            ACKNOWLEDGE,
-            ACKNOWLEDGE | DRIVER,
-            ACKNOWLEDGE | DRIVER | DRIVER_OK,
-        ] {
+        for status in [ACKNOWLEDGE, ACKNOWLEDGE | DRIVER, ACKNOWLEDGE | DRIVER | DRIVER_OK] {
             before_publish();
             table_memory.write_u8(vdev.status_offset(), status);
         }
@@ -199,19 +188,10 @@ impl RpmsgVdev {
 
 /// The first rpmsg device, and which of the table's virtio devices it is.
 fn find_rpmsg(table: &ResourceTable) -> Result<(usize, &Vdev), AttachError> {
-    let found = table
-        .vdevs()
-        .enumerate()
-        .find(|(_, vdev)| vdev.id == VIRTIO_ID_RPMSG);
+    let found = table.vdevs().enumerate().find(|(_, vdev)| vdev.id == VIRTIO_ID_RPMSG);
     let (index, vdev) = found.ok_or_else(|| {
         let ids: Vec<String> = table.vdevs().map(|vdev| format!("id {}", vdev.id)).collect();
-        AttachError::NoRpmsg {
-            found: if ids.is_empty() {
-                "none".to_owned()
-            } else {
-                ids.join(", ")
-            },
-        }
+        AttachError::NoRpmsg { found: if ids.is_empty() { "none".to_owned() } else { ids.join(", ") } }
     })?;
     match vdev.vrings.len() {
         2 => Ok((index, vdev)),
@@ -253,13 +233,7 @@ impl<'a> Placement<'a> {
                 occupied.push(range(da.into(), layout.size() as u64));
             }
         }
-        Placement {
-            carveouts,
-            table,
-            occupied,
-            writes: Vec::new(),
-            placed: Vec::new(),
-        }
+        Placement { carveouts, table, occupied, writes: Vec::new(), placed: Vec::new() }
     }
 
     /// Vring `queue` of virtio device `index`: where the table says, in the carveout named for it, or in free memory.
@@ -333,11 +307,7 @@ impl<'a> Placement<'a> {
 
     /// The first free range of `size` bytes. Device addresses in the table have 32 bits, so it ends below 2^32.
     fn free(&mut self, what: &str, size: usize, align: u64) -> Result<u32, AttachError> {
-        let no_room = || AttachError::NoRoom {
-            what: what.to_owned(),
-            size,
-            align,
-        };
+        let no_room = || AttachError::NoRoom { what: what.to_owned(), size, align };
         let len = size as u64;
         for region in self.carveouts.regions() {
             let end =
@@ -345,11 +315,7 @@ impl<'a> Placement<'a> {
             let mut start = region.device_address().next_multiple_of(align);
             while start.checked_add(len).is_some_and(|last| last <= end) {
                 let range = start..start + len;
-                match self
-                    .occupied
-                    .iter()
-                    .find(|used| used.start < range.end && range.start < used.end)
-                {
+                match self.occupied.iter().find(|used| used.start < range.end && range.start < used.end) {
                     Some(used) => start = used.end.next_multiple_of(align),
                     None => {
                         self.occupied.push(range);
@@ -364,9 +330,6 @@ impl<'a> Placement<'a> {
     fn slice(&self, what: &str, address: u64, len: usize, align: u64) -> Result<CarveoutSlice, AttachError> {
         self.carveouts
             .slice(address, len, align)
-            .map_err(|source| AttachError::Memory {
-                what: what.to_owned(),
-                source,
-            })
+            .map_err(|source| AttachError::Memory { what: what.to_owned(), source })
     }
 }

@@ -150,6 +150,7 @@ pub struct RemoteCore {
     connected_at: Instant,
     last_trouble: String,
     unknown_signals: u64,
+    lost_messages: u64,
 }
 
 impl RemoteCore {
@@ -167,6 +168,7 @@ impl RemoteCore {
             connected_at: now,
             last_trouble: String::new(),
             unknown_signals: 0,
+            lost_messages: 0,
         }
     }
 
@@ -196,6 +198,11 @@ impl RemoteCore {
         self.unknown_signals
     }
 
+    /// Messages that a remote had in its buffers, unconsumed, when it was lost.
+    pub fn lost_messages(&self) -> u64 {
+        self.lost_messages
+    }
+
     /// Takes what the mailbox has received, and sends what waits for the socket.
     pub fn on_mailbox(&mut self, now: Instant) -> Option<Change> {
         let mailbox = self.mailbox.as_mut()?;
@@ -212,8 +219,10 @@ impl RemoteCore {
             return self.kept.is_some().then_some(Change::Lost(Loss::Closed));
         }
         if signals.ready {
-            self.kept = None;
-            return match (self.device.take().is_some(), self.attach(now)) {
+            self.forget_kept();
+            let device = self.device.take();
+            self.count_unconsumed(device.as_ref());
+            return match (device.is_some(), self.attach(now)) {
                 (true, true) => Some(Change::Rebooted),
                 (true, false) => Some(Change::Lost(Loss::Rebooted)),
                 (false, attached) => attached.then_some(Change::Attached),
@@ -275,21 +284,38 @@ impl RemoteCore {
         }
     }
 
+    /// What the remote had not consumed is lost with it.
+    fn count_unconsumed(&mut self, device: Option<&RpmsgVdev>) {
+        let lost = device.map_or(0, |device| device.outbound.in_flight() as u64);
+        if lost > 0 {
+            warn!("remote {}: {lost} messages that it had not consumed are lost", self.config.name);
+            self.lost_messages += lost;
+        }
+    }
+
+    fn forget_kept(&mut self) {
+        let kept = self.kept.take();
+        self.count_unconsumed(kept.as_ref());
+    }
+
     fn lose(&mut self, now: Instant, loss: Loss) -> Option<Change> {
-        self.kept = None;
+        self.forget_kept();
         // Its successor announces itself with "ready"; one that we missed is found by asking.
         self.retry(now, FAST_ATTEMPTS);
-        self.device.take().map(|_| Change::Lost(loss))
+        let device = self.device.take();
+        self.count_unconsumed(device.as_ref());
+        device.map(|_| Change::Lost(loss))
     }
 
     /// Attaches to a core that has been up before: one that we know, or one that is new to us.
     fn attach_running(&mut self, now: Instant) -> Option<Change> {
-        if let Some(device) = self.kept.take().filter(RpmsgVdev::is_still_attached) {
+        if let Some(device) = self.kept.take_if(|kept| kept.is_still_attached()) {
             info!("remote {}: its doorbell is back, going on", self.config.name);
             self.device = Some(device);
             self.timer = None;
             return Some(Change::Resumed);
         }
+        self.forget_kept();
         self.attach(now).then_some(Change::Attached)
     }
 
@@ -317,14 +343,11 @@ impl RemoteCore {
 
     fn connect(&mut self) -> Result<SocketMailbox, StartError> {
         let mailbox = match &mut self.config.doorbell {
-            Doorbell::Path(path) => SocketMailbox::connect(path).map_err(|source| StartError::Connect {
-                path: path.clone(),
-                source,
-            })?,
+            Doorbell::Path(path) => SocketMailbox::connect(path)
+                .map_err(|source| StartError::Connect { path: path.clone(), source })?,
             Doorbell::Stream(stream) => {
-                let stream = stream
-                    .take()
-                    .ok_or_else(|| StartError::Stream(io::ErrorKind::NotConnected.into()))?;
+                let stream =
+                    stream.take().ok_or_else(|| StartError::Stream(io::ErrorKind::NotConnected.into()))?;
                 SocketMailbox::new(stream).map_err(StartError::Stream)?
             }
         };
@@ -348,21 +371,13 @@ impl RemoteCore {
         if self.carveouts.is_some() && identity == self.identity {
             return Ok(());
         }
-        self.kept = None;
+        self.forget_kept();
         self.carveouts = None;
         let mut regions = Vec::new();
         for (memory, file) in self.config.memory.iter().zip(files) {
-            let region = Region::map(
-                file,
-                memory.offset,
-                memory.size,
-                memory.device_address,
-                Access::Normal,
-            );
-            regions.push(region.map_err(|source| StartError::Memory {
-                file: memory.file.describe(),
-                source,
-            })?);
+            let region = Region::map(file, memory.offset, memory.size, memory.device_address, Access::Normal);
+            regions
+                .push(region.map_err(|source| StartError::Memory { file: memory.file.describe(), source })?);
         }
         self.carveouts = Some(Carveouts::new(regions));
         self.identity = identity;
@@ -371,13 +386,7 @@ impl RemoteCore {
 
     fn retry(&mut self, now: Instant, attempts: u32) {
         self.attempts = attempts;
-        self.timer = Some(
-            now + if attempts < FAST_ATTEMPTS {
-                RETRY
-            } else {
-                SLOW_RETRY
-            },
-        );
+        self.timer = Some(now + if attempts < FAST_ATTEMPTS { RETRY } else { SLOW_RETRY });
     }
 
     /// Says what stands in the way; the same thing only once.
@@ -401,8 +410,5 @@ impl MemoryFile {
 
 fn open(path: &Path) -> Result<File, StartError> {
     let file = File::options().read(true).write(true).open(path);
-    file.map_err(|source| StartError::Open {
-        path: path.to_owned(),
-        source,
-    })
+    file.map_err(|source| StartError::Open { path: path.to_owned(), source })
 }

@@ -22,15 +22,8 @@ pub struct Buffers {
 impl Buffers {
     /// `count` buffers in `memory`, which the remote sees at `device_address`.
     pub fn new(memory: CarveoutSlice, device_address: u64, count: u16) -> Self {
-        assert!(
-            memory.len() >= usize::from(count) * BUFFER_SIZE,
-            "memory for all buffers"
-        );
-        Buffers {
-            memory,
-            device_address,
-            count,
-        }
+        assert!(memory.len() >= usize::from(count) * BUFFER_SIZE, "memory for all buffers");
+        Buffers { memory, device_address, count }
     }
 
     fn address(&self, id: u16) -> u64 {
@@ -40,10 +33,7 @@ impl Buffers {
     /// Offset of byte `at` of buffer `id`. Keeps accesses within the one buffer.
     #[inline]
     fn offset(&self, id: u16, at: usize, len: usize) -> usize {
-        assert!(
-            id < self.count && at + len <= BUFFER_SIZE,
-            "access within one buffer"
-        );
+        assert!(id < self.count && at + len <= BUFFER_SIZE, "access within one buffer");
         usize::from(id) * BUFFER_SIZE + at
     }
 }
@@ -107,18 +97,10 @@ impl Inbound {
         let Some(used) = self.vring.take_used()? else {
             return Ok(None);
         };
-        let header = Header::from_bytes(
-            &self
-                .buffers
-                .memory
-                .read_bytes(self.buffers.offset(used.id, 0, HEADER_LEN)),
-        );
+        let header =
+            Header::from_bytes(&self.buffers.memory.read_bytes(self.buffers.offset(used.id, 0, HEADER_LEN)));
         // OpenAMP says that it has used the whole buffer, rpmsg-lite what it has written; more is a lie.
-        let len = if used.len <= BUFFER_LEN {
-            used.len as usize
-        } else {
-            0
-        };
+        let len = if used.len <= BUFFER_LEN { used.len as usize } else { 0 };
         Ok(Some(match header.check(len) {
             Ok(()) => Arrival::Message(Message { id: used.id, header }),
             Err(error) => {
@@ -137,15 +119,22 @@ impl Inbound {
 
     /// Copies payload bytes from the start on into the whole of `target`.
     pub fn read_payload(&self, id: u16, target: &mut [u8]) {
-        self.buffers
-            .memory
-            .read_into(self.buffers.offset(id, HEADER_LEN, target.len()), target);
+        self.buffers.memory.read_into(self.buffers.offset(id, HEADER_LEN, target.len()), target);
     }
 
     /// Gives a buffer back to the remote, which sees it once the vring is published.
     #[inline]
     pub fn release(&mut self, id: u16) {
         self.vring.give(id);
+    }
+
+    /// Gives back every buffer that the host still has.
+    pub fn release_all(&mut self) {
+        for id in 0..self.buffers.count {
+            if !self.vring.is_with_remote(id) {
+                self.release(id);
+            }
+        }
     }
 }
 
@@ -216,18 +205,14 @@ impl Outbound {
 
     /// Copies `source` to the start of the payload.
     pub fn write_payload(&mut self, buffer: &Reserved, source: &[u8]) {
-        self.buffers
-            .memory
-            .write_bytes(self.buffers.offset(buffer.id, HEADER_LEN, source.len()), source);
+        self.buffers.memory.write_bytes(self.buffers.offset(buffer.id, HEADER_LEN, source.len()), source);
     }
 
     /// Writes the header and hands the buffer to the remote, which sees it once the vring is published.
     #[inline]
     pub fn send(&mut self, buffer: Reserved, header: Header) {
         let Reserved { id } = buffer;
-        self.buffers
-            .memory
-            .write_bytes(self.buffers.offset(id, 0, HEADER_LEN), &header.to_bytes());
+        self.buffers.memory.write_bytes(self.buffers.offset(id, 0, HEADER_LEN), &header.to_bytes());
         self.vring.set_len(id, u32::from(header.len) + HEADER_LEN as u32);
         self.vring.give(id);
     }

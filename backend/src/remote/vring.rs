@@ -68,12 +68,7 @@ impl VringLayout {
         let count = usize::from(entries);
         let avail = DESCRIPTOR_LEN * count;
         let used = (avail + 2 * (3 + count)).next_multiple_of(align as usize);
-        Ok(VringLayout {
-            num: entries,
-            avail,
-            used,
-            size: used + 6 + 8 * count,
-        })
+        Ok(VringLayout { num: entries, avail, used, size: used + 6 + 8 * count })
     }
 
     /// Number of entries.
@@ -176,8 +171,7 @@ impl Vring {
         let at = DESCRIPTOR_LEN * usize::from(id);
         self.memory.write_u64(at, address);
         self.memory.write_u32(at + 8, len);
-        self.memory
-            .write_u16(at + 12, if writable { DESCRIPTOR_WRITE } else { 0 });
+        self.memory.write_u16(at + 12, if writable { DESCRIPTOR_WRITE } else { 0 });
         self.memory.write_u16(at + 14, 0);
     }
 
@@ -227,11 +221,7 @@ impl Vring {
                 }
                 let held = self.held;
                 if index.wrapping_sub(self.next_used) > held {
-                    return Err(VringFault::IndexJump {
-                        from: self.next_used,
-                        to: index,
-                        held,
-                    });
+                    return Err(VringFault::IndexJump { from: self.next_used, to: index, held });
                 }
                 after_observe();
                 self.seen_used = index;
@@ -250,11 +240,21 @@ impl Vring {
         }
     }
 
+    /// Whether the remote holds descriptor `id`.
+    pub fn is_with_remote(&self, id: u16) -> bool {
+        self.with_remote[usize::from(id)]
+    }
+
+    /// Whether there is something for [`take_used`](Self::take_used).
+    #[inline]
+    pub fn has_used(&self) -> bool {
+        self.memory.read_u16(self.layout.used + 2) != self.next_used
+    }
+
     /// Tells the remote whether a kick is wanted when it has used buffers. After switching it on, look at the ring
     /// once more: what came in between was not signalled.
     pub fn want_interrupts(&mut self, wanted: bool) {
-        self.memory
-            .write_u16(self.layout.avail, if wanted { 0 } else { AVAIL_NO_INTERRUPT });
+        self.memory.write_u16(self.layout.avail, if wanted { 0 } else { AVAIL_NO_INTERRUPT });
         full();
     }
 }
@@ -288,27 +288,15 @@ mod tests {
 
     fn vring(num: u32) -> (Vring, Remote) {
         let layout = VringLayout::new(num, 16).unwrap();
-        let memory = carveouts(0x10000, 0x1000, Access::Device)
-            .slice(0x1000, layout.size(), 16)
-            .unwrap();
+        let memory = carveouts(0x10000, 0x1000, Access::Device).slice(0x1000, layout.size(), 16).unwrap();
         let vring = Vring::new(memory.clone(), layout, 0);
-        (
-            vring,
-            Remote {
-                memory,
-                layout,
-                index: 0,
-            },
-        )
+        (vring, Remote { memory, layout, index: 0 })
     }
 
     #[test]
     fn the_layout_is_that_of_vring_init() {
         let layout = VringLayout::new(256, 4096).unwrap();
-        assert_eq!(
-            (layout.avail, layout.used, layout.size()),
-            (4096, 8192, 8192 + 6 + 2048)
-        );
+        assert_eq!((layout.avail, layout.used, layout.size()), (4096, 8192, 8192 + 6 + 2048));
         let layout = VringLayout::new(2, 4).unwrap();
         assert_eq!((layout.avail, layout.used, layout.size()), (32, 44, 44 + 22));
     }
@@ -316,16 +304,10 @@ mod tests {
     #[test]
     fn impossible_geometries_are_refused() {
         for num in [0, 1, 3, 65536, u32::MAX] {
-            assert_eq!(
-                VringLayout::new(num, 16),
-                Err(VringLayoutError::Entries { found: num })
-            );
+            assert_eq!(VringLayout::new(num, 16), Err(VringLayoutError::Entries { found: num }));
         }
         for align in [0, 2, 24, 1 << 17] {
-            assert_eq!(
-                VringLayout::new(256, align),
-                Err(VringLayoutError::Align { found: align })
-            );
+            assert_eq!(VringLayout::new(256, align), Err(VringLayoutError::Align { found: align }));
         }
     }
 
@@ -391,22 +373,8 @@ mod tests {
         vring.give(0);
         vring.publish();
         remote.set_index(2);
-        assert_eq!(
-            vring.take_used(),
-            Err(VringFault::IndexJump {
-                from: 0,
-                to: 2,
-                held: 1
-            })
-        );
+        assert_eq!(vring.take_used(), Err(VringFault::IndexJump { from: 0, to: 2, held: 1 }));
         remote.set_index(0xFFFF);
-        assert_eq!(
-            vring.take_used(),
-            Err(VringFault::IndexJump {
-                from: 0,
-                to: 0xFFFF,
-                held: 1
-            })
-        );
+        assert_eq!(vring.take_used(), Err(VringFault::IndexJump { from: 0, to: 0xFFFF, held: 1 }));
     }
 }

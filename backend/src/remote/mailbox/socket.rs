@@ -63,10 +63,7 @@ impl SocketMailbox {
     /// A stream that cannot be made non-blocking.
     pub fn new(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(SocketMailbox {
-            stream,
-            pending: [0; 4],
-        })
+        Ok(SocketMailbox { stream, pending: [0; 4] })
     }
 
     /// Kicks the vring with this notifyid, which must not be above [`MAX_NOTIFYID`]. Never blocks: where the socket
@@ -120,11 +117,7 @@ impl SocketMailbox {
                     }
                 }
             }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             Err(error) => return Err(MailboxClosed { source: Some(error) }),
         }
         Ok(())
@@ -155,20 +148,10 @@ mod tests {
     #[test]
     fn signals_are_told_apart_and_garbage_is_counted() {
         let (mut mailbox, mut remote) = pair();
-        remote
-            .write_all(&[0x00, 0xEF, READY, 0xF8, 0xFF, STATE_QUERY])
-            .unwrap();
+        remote.write_all(&[0x00, 0xEF, READY, 0xF8, 0xFF, STATE_QUERY]).unwrap();
         let mut signals = Signals::default();
         mailbox.receive(&mut signals).unwrap();
-        assert_eq!(
-            signals,
-            Signals {
-                vring: true,
-                ready: true,
-                unknown: 3,
-                ..Signals::default()
-            }
-        );
+        assert_eq!(signals, Signals { vring: true, ready: true, unknown: 3, ..Signals::default() });
     }
 
     #[test]

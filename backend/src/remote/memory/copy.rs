@@ -23,15 +23,9 @@ pub(super) unsafe fn into_carveout(target: *mut u8, source: *const u8, len: usiz
                 // SAFETY: `width` bytes remain on both sides; `to` is aligned to `width`.
                 unsafe {
                     match width {
-                        8 => to
-                            .cast::<u64>()
-                            .write_volatile(from.cast::<u64>().read_unaligned()),
-                        4 => to
-                            .cast::<u32>()
-                            .write_volatile(from.cast::<u32>().read_unaligned()),
-                        2 => to
-                            .cast::<u16>()
-                            .write_volatile(from.cast::<u16>().read_unaligned()),
+                        8 => to.cast::<u64>().write_volatile(from.cast::<u64>().read_unaligned()),
+                        4 => to.cast::<u32>().write_volatile(from.cast::<u32>().read_unaligned()),
+                        2 => to.cast::<u16>().write_volatile(from.cast::<u16>().read_unaligned()),
                         _ => to.write_volatile(from.read()),
                     }
                 }
@@ -59,15 +53,9 @@ pub(super) unsafe fn out_of_carveout(target: *mut u8, source: *const u8, len: us
                 // SAFETY: `width` bytes remain on both sides; `from` is aligned to `width`.
                 unsafe {
                     match width {
-                        8 => to
-                            .cast::<u64>()
-                            .write_unaligned(from.cast::<u64>().read_volatile()),
-                        4 => to
-                            .cast::<u32>()
-                            .write_unaligned(from.cast::<u32>().read_volatile()),
-                        2 => to
-                            .cast::<u16>()
-                            .write_unaligned(from.cast::<u16>().read_volatile()),
+                        8 => to.cast::<u64>().write_unaligned(from.cast::<u64>().read_volatile()),
+                        4 => to.cast::<u32>().write_unaligned(from.cast::<u32>().read_volatile()),
+                        2 => to.cast::<u16>().write_unaligned(from.cast::<u16>().read_volatile()),
                         _ => to.write(from.read_volatile()),
                     }
                 }
@@ -79,10 +67,7 @@ pub(super) unsafe fn out_of_carveout(target: *mut u8, source: *const u8, len: us
 
 /// The widest access, in bytes, that is aligned at `address` and not longer than `left`.
 fn widest(address: usize, left: usize) -> usize {
-    [8, 4, 2]
-        .into_iter()
-        .find(|width| address.is_multiple_of(*width) && *width <= left)
-        .unwrap_or(1)
+    [8, 4, 2].into_iter().find(|width| address.is_multiple_of(*width) && *width <= left).unwrap_or(1)
 }
 
 #[cfg(test)]

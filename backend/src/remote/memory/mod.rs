@@ -110,11 +110,7 @@ impl Region {
         }
         let map = MmapRegion::from_file(FileOffset::new(file, offset), size)
             .map_err(|source| CarveoutError::Map { offset, size, source })?;
-        Ok(Region {
-            map,
-            device_address,
-            access,
-        })
+        Ok(Region { map, device_address, access })
     }
 
     /// First device address of the region.
@@ -137,9 +133,7 @@ impl Region {
 impl Carveouts {
     /// The given regions together. Where they overlap, the first one counts.
     pub fn new(regions: Vec<Region>) -> Self {
-        Carveouts {
-            regions: regions.into_iter().map(Arc::new).collect(),
-        }
+        Carveouts { regions: regions.into_iter().map(Arc::new).collect() }
     }
 
     /// The regions in the order in which they were given.
@@ -158,11 +152,7 @@ impl Carveouts {
         self.regions
             .iter()
             .find_map(|region| {
-                Some(CarveoutSlice::new(
-                    Arc::clone(region),
-                    region.offset_of(address, len)?,
-                    len,
-                ))
+                Some(CarveoutSlice::new(Arc::clone(region), region.offset_of(address, len)?, len))
             })
             .ok_or_else(|| CarveoutError::Outside {
                 start: address,
@@ -173,27 +163,17 @@ impl Carveouts {
 
     /// Bytes from `address` to the end of the region that holds it; 0 where none does.
     pub fn room_from(&self, address: u64) -> usize {
-        self.regions()
-            .find_map(|region| Some(region.size() - region.offset_of(address, 1)?))
-            .unwrap_or(0)
+        self.regions().find_map(|region| Some(region.size() - region.offset_of(address, 1)?)).unwrap_or(0)
     }
 
     fn describe(&self) -> String {
         let ranges: Vec<String> = self
             .regions()
             .map(|region| {
-                format!(
-                    "{:#x}..{:#x}",
-                    region.device_address,
-                    region.device_address + region.size() as u64
-                )
+                format!("{:#x}..{:#x}", region.device_address, region.device_address + region.size() as u64)
             })
             .collect();
-        if ranges.is_empty() {
-            "none".to_owned()
-        } else {
-            ranges.join(", ")
-        }
+        if ranges.is_empty() { "none".to_owned() } else { ranges.join(", ") }
     }
 }
 
@@ -219,10 +199,7 @@ mod tests {
     #[test]
     fn a_range_is_found_by_its_device_address() {
         let carveouts = carveouts(0x2000, 0x2100_0000, Access::Normal);
-        carveouts
-            .slice(0x2100_0000, 0x2000, 16)
-            .unwrap()
-            .write_u32(0x1FFC, 7);
+        carveouts.slice(0x2100_0000, 0x2000, 16).unwrap().write_u32(0x1FFC, 7);
         assert_eq!(carveouts.slice(0x2100_1FFC, 4, 4).unwrap().read_u32(0), 7);
         assert_eq!(carveouts.room_from(0x2100_1000), 0x1000);
         assert_eq!(carveouts.room_from(0x2100_2000), 0);
@@ -231,12 +208,7 @@ mod tests {
     #[test]
     fn a_range_outside_is_refused_with_the_regions_there_are() {
         let carveouts = carveouts(0x1000, 0x2100_0000, Access::Normal);
-        for (address, len) in [
-            (0x2100_0FFF, 2),
-            (0x20FF_FFFF, 1),
-            (u64::MAX, 16),
-            (0, usize::MAX),
-        ] {
+        for (address, len) in [(0x2100_0FFF, 2), (0x20FF_FFFF, 1), (u64::MAX, 16), (0, usize::MAX)] {
             let error = carveouts.slice(address, len, 1).unwrap_err().to_string();
             assert!(error.contains("0x21000000..0x21001000"), "{error}");
         }
@@ -252,12 +224,7 @@ mod tests {
     fn a_file_that_is_too_small_is_refused_before_anyone_touches_it() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(0x1000).unwrap();
-        let error = Region::map(file, 0x1000, 0x1000, 0, Access::Normal)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("holds 0x1000 bytes, expected at least 0x2000"),
-            "{error}"
-        );
+        let error = Region::map(file, 0x1000, 0x1000, 0, Access::Normal).unwrap_err().to_string();
+        assert!(error.contains("holds 0x1000 bytes, expected at least 0x2000"), "{error}");
     }
 }

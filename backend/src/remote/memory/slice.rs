@@ -46,10 +46,7 @@ macro_rules! number_accessors {
 impl CarveoutSlice {
     /// The `len` bytes of `region` from `offset` on, which the caller has checked to be inside.
     pub(super) fn new(region: Arc<Region>, offset: usize, len: usize) -> Self {
-        assert!(
-            offset.checked_add(len).is_some_and(|end| end <= region.size()),
-            "slice within region"
-        );
+        assert!(offset.checked_add(len).is_some_and(|end| end <= region.size()), "slice within region");
         // SAFETY: the range was just checked to lie within the mapping.
         let start = unsafe { region.map.as_ptr().add(offset) };
         CarveoutSlice { region, start, len }
@@ -67,11 +64,7 @@ impl CarveoutSlice {
 
     /// The `len` bytes from `offset` on as a slice of their own.
     pub fn subslice(&self, offset: usize, len: usize) -> Self {
-        CarveoutSlice {
-            region: Arc::clone(&self.region),
-            start: self.at(offset, len, 1),
-            len,
-        }
+        CarveoutSlice { region: Arc::clone(&self.region), start: self.at(offset, len, 1), len }
     }
 
     number_accessors!(read_u8 write_u8 u8, read_u16 write_u16 u16, read_u32 write_u32 u32, read_u64 write_u64 u64);
@@ -125,10 +118,7 @@ impl CarveoutSlice {
     /// Pointer to `offset`, after a check that `len` bytes from there on lie within and are aligned.
     #[inline]
     fn at(&self, offset: usize, len: usize, align: usize) -> *mut u8 {
-        assert!(
-            offset <= self.len && len <= self.len - offset,
-            "access within carveout slice"
-        );
+        assert!(offset <= self.len && len <= self.len - offset, "access within carveout slice");
         // SAFETY: the offset was just checked to lie within the slice.
         let at = unsafe { self.start.add(offset) };
         assert!(at.addr().is_multiple_of(align), "aligned carveout access");
@@ -164,18 +154,12 @@ mod tests {
     #[test]
     #[should_panic(expected = "access within carveout slice")]
     fn an_access_beyond_the_end_is_caught() {
-        carveouts(0x1000, 0, Access::Normal)
-            .slice(0, 8, 1)
-            .unwrap()
-            .read_u32(6);
+        carveouts(0x1000, 0, Access::Normal).slice(0, 8, 1).unwrap().read_u32(6);
     }
 
     #[test]
     #[should_panic(expected = "aligned carveout access")]
     fn a_misaligned_access_is_caught() {
-        carveouts(0x1000, 0, Access::Normal)
-            .slice(0, 8, 1)
-            .unwrap()
-            .read_u32(2);
+        carveouts(0x1000, 0, Access::Normal).slice(0, 8, 1).unwrap().read_u32(2);
     }
 }

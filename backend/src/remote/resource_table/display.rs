@@ -37,13 +37,9 @@ impl fmt::Display for Resource {
                 "devmem \"{}\", da {:#x}, pa {:#x}, {:#x} bytes, flags {:#x}",
                 devmem.name, devmem.da, devmem.pa, devmem.size, devmem.flags
             ),
-            Resource::Trace(trace) => write!(
-                f,
-                "trace \"{}\", da {}, {:#x} bytes",
-                trace.name,
-                address(trace.da),
-                trace.size
-            ),
+            Resource::Trace(trace) => {
+                write!(f, "trace \"{}\", da {}, {:#x} bytes", trace.name, address(trace.da), trace.size)
+            }
             Resource::Vdev(vdev) => {
                 write!(
                     f,

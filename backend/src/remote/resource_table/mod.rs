@@ -251,10 +251,7 @@ impl ResourceTable {
 
     /// Bytes from the table's start to the end of its last entry: what a clean copy has to hold. The content of a
     /// vendor's entry at the very end, whose length nobody knows, is not in it; the host writes nothing there.
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "a length in bytes, never less than the header"
-    )]
+    #[expect(clippy::len_without_is_empty, reason = "a length in bytes, never less than the header")]
     pub fn len(&self) -> usize {
         self.len
     }

@@ -57,11 +57,7 @@ impl ResourceTable {
         let mut entries = Vec::with_capacity(offsets.len());
         for (index, offset) in offsets.into_iter().enumerate() {
             if offset < header {
-                return Err(ResourceTableError::EntryInHeader {
-                    entry: index,
-                    offset,
-                    header,
-                });
+                return Err(ResourceTableError::EntryInHeader { entry: index, offset, header });
             }
             let (resource, entry_len) = parse_entry(bytes, index, offset, next_start(offset))?;
             len = len.max(offset + entry_len);
@@ -90,12 +86,7 @@ fn entry_offsets(bytes: &[u8]) -> Result<Vec<usize>, ResourceTableError> {
     let (words, _) = bytes[HEADER_LEN..].as_chunks::<WORD>();
     words
         .get(..index(entries))
-        .map(|words| {
-            words
-                .iter()
-                .map(|word| index(u32::from_le_bytes(*word)))
-                .collect()
-        })
+        .map(|words| words.iter().map(|word| index(u32::from_le_bytes(*word))).collect())
         .ok_or(ResourceTableError::OffsetsTruncated {
             entries,
             needed: HEADER_LEN as u64 + u64::from(entries) * WORD as u64,
@@ -110,18 +101,10 @@ fn parse_entry(
     offset: usize,
     next_start: Option<usize>,
 ) -> Result<(Resource, usize), ResourceTableError> {
-    let entry = |kind| EntryBytes {
-        table,
-        index,
-        kind,
-        offset,
-    };
+    let entry = |kind| EntryBytes { table, index, kind, offset };
     let kind = word(entry("type unknown").take(WORD as u64)?, 0);
     Ok(match kind {
-        TYPE_CARVEOUT => (
-            Resource::Carveout(parse_carveout(entry("carveout"))?),
-            region::LEN,
-        ),
+        TYPE_CARVEOUT => (Resource::Carveout(parse_carveout(entry("carveout"))?), region::LEN),
         TYPE_DEVMEM => (Resource::Devmem(parse_devmem(entry("devmem"))?), region::LEN),
         TYPE_TRACE => (Resource::Trace(parse_trace(entry("trace"))?), trace::LEN),
         TYPE_VDEV => {
@@ -130,16 +113,9 @@ fn parse_entry(
             (Resource::Vdev(vdev), len)
         }
         _ => {
-            let opaque = Opaque {
-                kind,
-                len: next_start.map(|next| next - offset),
-            };
+            let opaque = Opaque { kind, len: next_start.map(|next| next - offset) };
             let is_vendors = (TYPE_VENDOR_FIRST..=TYPE_VENDOR_LAST).contains(&kind);
-            let resource = if is_vendors {
-                Resource::Vendor(opaque)
-            } else {
-                Resource::Unknown(opaque)
-            };
+            let resource = if is_vendors { Resource::Vendor(opaque) } else { Resource::Unknown(opaque) };
             (resource, WORD)
         }
     })
@@ -179,11 +155,7 @@ fn parse_trace(entry: EntryBytes<'_>) -> Result<Trace, ResourceTableError> {
     let da = address(word(bytes, trace::DA));
     let size = word(bytes, trace::SIZE);
     entry.check_end(trace::DA, da, size)?;
-    Ok(Trace {
-        da,
-        size,
-        name: name(bytes, trace::NAME),
-    })
+    Ok(Trace { da, size, name: name(bytes, trace::NAME) })
 }
 
 fn parse_vdev(entry: EntryBytes<'_>) -> Result<Vdev, ResourceTableError> {
@@ -248,30 +220,22 @@ fn parse_vring(entry: EntryBytes<'_>, vring: usize, bytes: &[u8]) -> Result<Vrin
             align,
         });
     }
-    Ok(Vring {
-        offset,
-        da,
-        align,
-        num,
-        notifyid: word(bytes, vring::NOTIFYID),
-        pa: word(bytes, vring::PA),
-    })
+    Ok(Vring { offset, da, align, num, notifyid: word(bytes, vring::NOTIFYID), pa: word(bytes, vring::PA) })
 }
 
 impl<'a> EntryBytes<'a> {
     /// The first `needed` bytes of the entry, its type included.
     fn take(self, needed: u64) -> Result<&'a [u8], ResourceTableError> {
         let there = self.table.get(self.offset..).unwrap_or_default();
-        usize::try_from(needed)
-            .ok()
-            .and_then(|needed| there.get(..needed))
-            .ok_or(ResourceTableError::EntryTruncated {
+        usize::try_from(needed).ok().and_then(|needed| there.get(..needed)).ok_or(
+            ResourceTableError::EntryTruncated {
                 entry: self.index,
                 kind: self.kind,
                 offset: self.offset,
                 needed,
                 found: there.len(),
-            })
+            },
+        )
     }
 
     /// Demands that the reserved field at `field` is zero.
@@ -310,11 +274,7 @@ fn word(bytes: &[u8], at: usize) -> u32 {
 /// The name at `at`, with what follows its first NUL cleared, so that equal names are equal bytes.
 fn name(bytes: &[u8], at: usize) -> Name {
     let mut name = [0; NAME_SIZE];
-    for (to, from) in name
-        .iter_mut()
-        .zip(&bytes[at..])
-        .take_while(|(_, from)| **from != 0)
-    {
+    for (to, from) in name.iter_mut().zip(&bytes[at..]).take_while(|(_, from)| **from != 0) {
         *to = *from;
     }
     Name(name)

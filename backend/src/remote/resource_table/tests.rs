@@ -33,24 +33,16 @@ fn padded(name: &str) -> Name {
 fn encode(resource: &Resource) -> Vec<u8> {
     let any = |da: Option<u32>| da.unwrap_or(ADDRESS_ANY);
     match resource {
-        Resource::Carveout(c) => [
-            words(&[0, any(c.da), c.pa, c.size, c.flags, 0]),
-            c.name.0.to_vec(),
-        ]
-        .concat(),
+        Resource::Carveout(c) => {
+            [words(&[0, any(c.da), c.pa, c.size, c.flags, 0]), c.name.0.to_vec()].concat()
+        }
         Resource::Devmem(d) => [words(&[1, d.da, d.pa, d.size, d.flags, 0]), d.name.0.to_vec()].concat(),
         Resource::Trace(t) => [words(&[2, any(t.da), t.size, 0]), t.name.0.to_vec()].concat(),
         Resource::Vdev(v) => {
             let mut bytes = words(&[3, v.id, v.notifyid, v.dfeatures, v.gfeatures, v.config_len]);
             bytes.extend([v.status, u8::try_from(v.vrings.len()).unwrap(), 0, 0]);
             for vring in &v.vrings {
-                bytes.extend(words(&[
-                    any(vring.da),
-                    vring.align,
-                    vring.num,
-                    vring.notifyid,
-                    vring.pa,
-                ]));
+                bytes.extend(words(&[any(vring.da), vring.align, vring.num, vring.notifyid, vring.pa]));
             }
             bytes.extend(std::iter::repeat_n(0xC5, usize::try_from(v.config_len).unwrap()));
             bytes
@@ -79,14 +71,7 @@ fn at(mut resource: Resource, offset: usize) -> Entry {
 }
 
 fn vring(da: Option<u32>, align: u32, num: u32) -> Vring {
-    Vring {
-        offset: 0,
-        da,
-        align,
-        num,
-        notifyid: ADDRESS_ANY,
-        pa: 0,
-    }
+    Vring { offset: 0, da, align, num, notifyid: ADDRESS_ANY, pa: 0 }
 }
 
 fn rpmsg_vdev() -> Resource {
@@ -103,11 +88,7 @@ fn rpmsg_vdev() -> Resource {
 }
 
 fn trace_buffer() -> Resource {
-    Resource::Trace(Trace {
-        da: Some(0x2100_0800),
-        size: 0x400,
-        name: padded("log"),
-    })
+    Resource::Trace(Trace { da: Some(0x2100_0800), size: 0x400, name: padded("log") })
 }
 
 /// Carveout at 0x1c, vdev at 0x54, trace at 0x98; 0xc8 bytes in all.
@@ -217,9 +198,7 @@ fn a_value_written_at_its_offset_is_read_back_as_that_field_and_no_other() {
 
 #[test]
 fn the_configuration_space_follows_the_vrings() {
-    let Resource::Vdev(mut vdev) = rpmsg_vdev() else {
-        unreachable!()
-    };
+    let Resource::Vdev(mut vdev) = rpmsg_vdev() else { unreachable!() };
     vdev.config_len = 3;
     let bytes = table(&[encode(&Resource::Vdev(vdev))]);
     let table = ResourceTable::parse(&bytes).unwrap();
@@ -250,11 +229,7 @@ fn what_is_not_understood_is_kept_to_be_reported() {
     let opaque = |kind, len| Opaque { kind, len };
     let bytes = table(&[words(&[4, 9]), words(&[128, 9, 9]), words(&[512]), words(&[513])]);
     let table = ResourceTable::parse(&bytes).unwrap();
-    let resources: Vec<_> = table
-        .entries()
-        .iter()
-        .map(|entry| entry.resource.clone())
-        .collect();
+    let resources: Vec<_> = table.entries().iter().map(|entry| entry.resource.clone()).collect();
     assert_eq!(
         resources,
         [

@@ -26,46 +26,27 @@ fn any_vring() -> impl Strategy<Value = Vring> {
 }
 
 fn any_vdev() -> impl Strategy<Value = Vdev> {
-    (
-        any::<[u32; 4]>(),
-        0u32..40,
-        any::<u8>(),
-        vec(any_vring(), 0..=MAX_VRINGS),
+    (any::<[u32; 4]>(), 0u32..40, any::<u8>(), vec(any_vring(), 0..=MAX_VRINGS)).prop_map(
+        |([id, notifyid, dfeatures, gfeatures], config_len, status, vrings)| Vdev {
+            offset: 0,
+            id,
+            notifyid,
+            dfeatures,
+            gfeatures,
+            config_len,
+            status,
+            vrings,
+        },
     )
-        .prop_map(
-            |([id, notifyid, dfeatures, gfeatures], config_len, status, vrings)| Vdev {
-                offset: 0,
-                id,
-                notifyid,
-                dfeatures,
-                gfeatures,
-                config_len,
-                status,
-                vrings,
-            },
-        )
 }
 
 fn any_understood() -> impl Strategy<Value = Resource> {
     prop_oneof![
         (any_region(), any::<[u32; 2]>(), any_name()).prop_map(|((da, size), [pa, flags], name)| {
-            Resource::Carveout(Carveout {
-                offset: 0,
-                da,
-                pa,
-                size,
-                flags,
-                name,
-            })
+            Resource::Carveout(Carveout { offset: 0, da, pa, size, flags, name })
         }),
         (any::<[u32; 4]>(), any_name()).prop_map(|([da, pa, size, flags], name)| {
-            Resource::Devmem(Devmem {
-                da,
-                pa,
-                size,
-                flags,
-                name,
-            })
+            Resource::Devmem(Devmem { da, pa, size, flags, name })
         }),
         (any_region(), any_name()).prop_map(|((da, size), name)| Resource::Trace(Trace { da, size, name })),
         any_vdev().prop_map(Resource::Vdev),
