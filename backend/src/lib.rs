@@ -5,7 +5,7 @@
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | [`operate`] | configuration, and the plan that it resolves to |
+//! | [`operate`] | command line, configuration, and the plan they resolve to |
 //! | [`guest`] | the VM: vhost-user device, virtqueues in guest memory |
 //! | [`remote`] | the coprocessor: carveouts, resource table, driver's side of the vrings, mailbox, life |
 //! | [`rpmsg`] | what rpmsg is: header, name service, addresses. No I/O, no `unsafe`, no virtio |

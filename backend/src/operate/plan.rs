@@ -91,6 +91,29 @@ pub enum VmSocket {
     Fd(RawFd),
 }
 
+impl Plan {
+    /// The plan without a configuration: VMs `vm0`, `vm1`... in the slots of these numbers, in front of the loopback
+    /// core. Sockets beyond the last slot are left out.
+    pub(super) fn loopback(sockets: impl IntoIterator<Item = VmSocket>) -> Self {
+        let slots = (0..Slot::COUNT).filter_map(Slot::new);
+        Plan {
+            remotes: vec![RemotePlan {
+                name: "loopback".to_owned(),
+                link: LinkPlan::Loopback,
+            }],
+            vms: slots
+                .zip(sockets)
+                .map(|(slot, socket)| VmPlan {
+                    name: format!("vm{}", slot.number()),
+                    socket,
+                    slot,
+                    remote: 0,
+                })
+                .collect(),
+        }
+    }
+}
+
 /// Says what is wrong with the path of a unix socket, if anything is.
 pub(super) fn socket_path_fault(path: &Path) -> Option<String> {
     let bytes = path.as_os_str().as_encoded_bytes();
