@@ -5,6 +5,7 @@
 //!
 //! | room | what is in it |
 //! |---|---|
+//! | [`operate`] | running the program: command line, configuration, sockets, start and stop |
 //! | [`bridge`] | the only place that knows both sides: relay, service directory, fairness |
 //! | [`guest`] | the VM: vhost-user device, virtqueues in guest memory |
 //! | [`remote`] | the coprocessor: carveouts, resource table, driver's side of the vrings, mailbox, life |
@@ -14,5 +15,6 @@
 pub mod bridge;
 pub mod causes;
 pub mod guest;
+pub mod operate;
 pub mod remote;
 pub mod rpmsg;
