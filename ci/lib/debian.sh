@@ -32,7 +32,7 @@ debian_mirror() {
 
 # debian_update: package lists of Debian 12 (the kernel it ships) and of sid, renewed once a day.
 debian_update() {
-	local uri lists=$debian_apt/state/lists
+	local uri suite lists=$debian_apt/state/lists
 	if [[ -f $debian_apt/updated && -n $(find "$debian_apt/updated" -mmin -1440) ]]; then
 		return
 	fi
@@ -40,6 +40,7 @@ debian_update() {
 	mkdir -p "$lists/partial" "$debian_apt/cache/archives/partial" "$debian_debs"
 	: >"$debian_apt/state/status" # as if nothing were installed: what the system has is of no use to what is unpacked
 	printf 'deb %s %s main\n' "$uri" bookworm "$uri" sid >"$debian_apt/sources.list"
+	# A mirror that stands still for a while is as good as any: its signature is checked, its age is not.
 	cat >"$debian_apt/apt.conf" <<-END
 		Dir::State "$debian_apt/state";
 		Dir::State::status "$debian_apt/state/status";
@@ -51,12 +52,16 @@ debian_update() {
 		APT::Architecture "amd64";
 		APT::Architectures { "amd64"; };
 		APT::Sandbox::User "";
+		Acquire::Check-Valid-Until "false";
 		Acquire::Languages "none";
 		Acquire::Retries "3";
 		Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
 	END
 	if ! apt_private apt-get -q update; then
-		[[ -n $(find "$lists" -name '*_Packages' -print -quit) ]] || fail "could not load Debian's package lists"
+		for suite in bookworm sid; do
+			[[ -n $(find "$lists" -name "*_${suite}_*_Packages" -print -quit) ]] ||
+				fail "could not load the package lists of Debian $suite, see apt's own words above"
+		done
 		echo "could not renew Debian's package lists, going on with the ones from last time"
 		return
 	fi
