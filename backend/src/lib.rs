@@ -5,5 +5,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | [`rpmsg`] | what rpmsg is: header, name service, addresses. No I/O, no `unsafe`, no virtio |
+//! | [`softcore`] | the built-in remote core: a simulated firmware, the embedded default and the tests' peer |
 
 pub mod rpmsg;
+pub mod softcore;
