@@ -25,7 +25,7 @@ use vmm_sys_util::signal::register_signal_handler;
 /// Commands come on standard input, one a line, each answered by one line: announce KIND[:NAME[@ADDRESS]], withdraw
 /// NAME, say NAME ADDRESS TEXT, stats, host-services, hang, resume, crash, reboot, quit.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, args_override_self = true)]
 struct Arguments {
     /// Memory file to create; removed at the end.
     #[arg(long, value_name = "FILE")]

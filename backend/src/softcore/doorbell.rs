@@ -183,20 +183,22 @@ impl Doorbell {
         host.or_else(|| self.listener.as_ref().map(AsFd::as_fd))
     }
 
-    /// Takes the next host if one waits; true if so.
-    pub(super) fn accept(&mut self) -> bool {
+    /// Takes the next host if one waits, and none is connected.
+    pub(super) fn accept(&mut self) {
         let Some(listener) = self.listener.as_ref().filter(|_| self.host.is_none()) else {
-            return false;
+            return;
         };
         match listener
             .accept()
             .and_then(|(host, _)| host.set_nonblocking(true).map(|()| host))
         {
-            Ok(host) => self.host = Some(host),
+            Ok(host) => {
+                log::debug!("doorbell: a host has connected");
+                self.host = Some(host);
+            }
             Err(error) if is_transient(&error) => {}
             Err(error) => log::warn!("doorbell: cannot accept a host: {error}"),
         }
-        self.host.is_some()
     }
 
     /// Reads what the host has rung. After [`Heard::Gone`] no host is connected.
@@ -222,9 +224,10 @@ impl Doorbell {
     }
 
     /// Sends what the socket takes without waiting; the rest stays. With nobody connected all of it is lost, as on a
-    /// serial line.
+    /// serial line; a host that has connected and was not taken yet counts, since it may be at work already.
     pub(super) fn send(&mut self, bells: &mut Bells) {
         while !bells.0.is_empty() {
+            self.accept();
             let Some(host) = self.host.as_mut() else {
                 bells.clear();
                 return;

@@ -147,10 +147,7 @@ impl Runner {
     /// Something has happened on the doorbell.
     fn listen(&mut self, ready: PollFlags) {
         if !self.doorbell.is_connected() {
-            if self.doorbell.accept() {
-                log::debug!("doorbell: a host has connected");
-            }
-            return;
+            return self.doorbell.accept();
         }
         if self.core.is_hung() {
             if ready.intersects(PollFlags::HUP | PollFlags::ERR) {
