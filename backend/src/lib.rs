@@ -11,6 +11,7 @@
 //! | [`remote`] | the coprocessor: carveouts, resource table, driver's side of the vrings, mailbox, life |
 //! | [`rpmsg`] | what rpmsg is: header, name service, addresses. No I/O, no `unsafe`, no virtio |
 //! | [`causes`] | an error with everything that caused it, in one line |
+//! | [`softcore`] | the built-in remote core: a simulated firmware, the embedded default and the tests' peer |
 
 pub mod bridge;
 pub mod causes;
@@ -18,3 +19,4 @@ pub mod guest;
 pub mod operate;
 pub mod remote;
 pub mod rpmsg;
+pub mod softcore;

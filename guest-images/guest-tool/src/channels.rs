@@ -51,10 +51,7 @@ impl Channel {
             name: attribute("name")?.trim_end_matches('\n').to_owned(),
             src: address("src")?,
             dst: address("dst")?,
-            driver: fs::read_link(directory.join("driver"))
-                .ok()
-                .as_deref()
-                .and_then(file_name),
+            driver: fs::read_link(directory.join("driver")).ok().as_deref().and_then(file_name),
             node: node_of(directory),
             device: file_name(directory).unwrap_or_default(),
         })
@@ -68,13 +65,7 @@ impl Channel {
 
 impl fmt::Display for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "name={} src={} dst={}",
-            self.name,
-            Address(self.src),
-            Address(self.dst)
-        )?;
+        write!(f, "name={} src={} dst={}", self.name, Address(self.src), Address(self.dst))?;
         write!(f, " driver={}", self.driver.as_deref().unwrap_or("-"))?;
         match &self.node {
             Some(node) => write!(f, " node={}", node.display())?,
@@ -88,11 +79,7 @@ struct Address(u32);
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == ANY {
-            f.write_str("any")
-        } else {
-            self.0.fmt(f)
-        }
+        if self.0 == ANY { f.write_str("any") } else { self.0.fmt(f) }
     }
 }
 
@@ -114,9 +101,7 @@ fn node_of(directory: &Path) -> Option<PathBuf> {
             .min()
             .map(|name| Path::new("/dev").join(name))
     };
-    in_class("rpmsg")
-        .or_else(|| in_class("tty"))
-        .filter(|node| node.exists())
+    in_class("rpmsg").or_else(|| in_class("tty")).filter(|node| node.exists())
 }
 
 /// All channels there are now, by address.
@@ -126,10 +111,8 @@ pub(crate) fn all() -> anyhow::Result<Vec<Channel>> {
         Err(error) => bail!("{DEVICES}: {error}: this kernel has no rpmsg"),
     };
     // A channel that disappears while it is looked at is not there.
-    let mut channels: Vec<_> = entries
-        .flatten()
-        .filter_map(|entry| Channel::read(&entry.path()).ok())
-        .collect();
+    let mut channels: Vec<_> =
+        entries.flatten().filter_map(|entry| Channel::read(&entry.path()).ok()).collect();
     channels.sort_by(|a, b| (a.dst, &a.name, &a.device).cmp(&(b.dst, &b.name, &b.device)));
     Ok(channels)
 }
@@ -153,11 +136,7 @@ pub(crate) fn find(name: &str) -> anyhow::Result<Channel> {
 fn names(channels: &[Channel]) -> String {
     match channels {
         [] => "none".to_owned(),
-        _ => channels
-            .iter()
-            .map(|channel| channel.name.as_str())
-            .collect::<Vec<_>>()
-            .join(" "),
+        _ => channels.iter().map(|channel| channel.name.as_str()).collect::<Vec<_>>().join(" "),
     }
 }
 
@@ -200,11 +179,9 @@ pub(crate) fn wait_for(name: &str, count: usize, timeout: Duration) -> anyhow::R
             let same: Vec<_> = channels.iter().filter(|channel| channel.name == name).collect();
             match same.iter().find(|channel| !channel.is_usable()) {
                 Some(channel) => format!("the channel '{name}' has no device node (found: {channel})"),
-                None => format!(
-                    "{} of {count} channels '{name}', there are: {}",
-                    same.len(),
-                    names(&channels)
-                ),
+                None => {
+                    format!("{} of {count} channels '{name}', there are: {}", same.len(), names(&channels))
+                }
             }
         },
     )
@@ -257,9 +234,6 @@ mod tests {
             channel.to_string(),
             "name=rpmsg-raw src=any dst=1024 driver=rpmsg_chrdev node=- device=virtio0.rpmsg-raw.-1.1024"
         );
-        assert!(
-            !channel.is_usable(),
-            "a driver that makes a node has not made it yet"
-        );
+        assert!(!channel.is_usable(), "a driver that makes a node has not made it yet");
     }
 }

@@ -29,11 +29,7 @@ nix::ioctl_write_ptr!(release_channel, TYPE, 4, EndpointInfo);
 
 impl EndpointInfo {
     fn new(name: &str, src: u32, dst: u32) -> anyhow::Result<Self> {
-        let mut info = Self {
-            name: [0; NAME_SIZE],
-            src,
-            dst,
-        };
+        let mut info = Self { name: [0; NAME_SIZE], src, dst };
         match info.name.get_mut(..name.len()) {
             Some(space) if name.len() < NAME_SIZE => space.copy_from_slice(name.as_bytes()),
             _ => bail!("the name '{name}' is longer than {} bytes", NAME_SIZE - 1),
@@ -52,9 +48,7 @@ impl Control {
     /// Opens the first one: a guest of the tests has one rpmsg device.
     pub(crate) fn open() -> anyhow::Result<Self> {
         let channel = channels::find("rpmsg_ctrl")?;
-        let node = channel
-            .node
-            .with_context(|| format!("no device node for {}", channel.device))?;
+        let node = channel.node.with_context(|| format!("no device node for {}", channel.device))?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -71,10 +65,7 @@ impl Control {
         // SAFETY: the file is an rpmsg control device, whose request 1 reads a `struct rpmsg_endpoint_info` at the address given;
         // `info` is one and outlives the call.
         unsafe { create_endpoint(self.file.as_raw_fd(), &raw const info) }.with_context(|| {
-            format!(
-                "{}: cannot create an endpoint for address {dst}",
-                self.node.display()
-            )
+            format!("{}: cannot create an endpoint for address {dst}", self.node.display())
         })?;
         endpoint_named(&name).with_context(|| format!("{}: made no endpoint", self.node.display()))
     }
@@ -84,10 +75,7 @@ impl Control {
         let info = EndpointInfo::new(name, src, channels::ANY)?;
         // SAFETY: as in `create_endpoint`, for request 3.
         unsafe { create_channel(self.file.as_raw_fd(), &raw const info) }.with_context(|| {
-            format!(
-                "{}: cannot create the channel '{name}' at {src}",
-                self.node.display()
-            )
+            format!("{}: cannot create the channel '{name}' at {src}", self.node.display())
         })?;
         Ok(())
     }
@@ -97,10 +85,7 @@ impl Control {
         let info = EndpointInfo::new(name, src, channels::ANY)?;
         // SAFETY: as in `create_endpoint`, for request 4.
         unsafe { release_channel(self.file.as_raw_fd(), &raw const info) }.with_context(|| {
-            format!(
-                "{}: cannot release the channel '{name}' at {src}",
-                self.node.display()
-            )
+            format!("{}: cannot release the channel '{name}' at {src}", self.node.display())
         })?;
         Ok(())
     }
@@ -113,13 +98,10 @@ pub(crate) fn destroy(endpoint: &impl AsFd) -> nix::Result<()> {
 }
 
 fn endpoint_named(name: &str) -> Option<PathBuf> {
-    fs::read_dir("/sys/class/rpmsg")
-        .ok()?
-        .flatten()
-        .find_map(|entry| {
-            let found = fs::read_to_string(entry.path().join("name")).ok()?;
-            (found.trim_end() == name).then(|| Path::new("/dev").join(entry.file_name()))
-        })
+    fs::read_dir("/sys/class/rpmsg").ok()?.flatten().find_map(|entry| {
+        let found = fs::read_to_string(entry.path().join("name")).ok()?;
+        (found.trim_end() == name).then(|| Path::new("/dev").join(entry.file_name()))
+    })
 }
 
 #[cfg(test)]

@@ -21,10 +21,7 @@ pub(crate) fn sizes<L: Link>(link: &mut L, timeout: Duration) -> anyhow::Result<
             .with_context(|| format!("{} of {MAX_PAYLOAD} sizes were right, then", size - 1))?;
         buffer.fill(0);
         let length = link.receive(&mut buffer, size, timeout)?.with_context(|| {
-            format!(
-                "nothing back for {size} bytes within {:.1} s",
-                timeout.as_secs_f64()
-            )
+            format!("nothing back for {size} bytes within {:.1} s", timeout.as_secs_f64())
         })?;
         pattern::check(&buffer[..length], size).map_err(|problem| anyhow!("{problem}"))?;
     }
@@ -38,22 +35,12 @@ pub(crate) fn stream<L: Link>(link: &mut L, options: &Stream, timeout: Duration)
     let run = RandomState::new().build_hasher().finish().to_le_bytes();
     let run = u32::from_le_bytes([run[0], run[1], run[2], run[3]]);
     let start = Instant::now();
-    let mut account = Account {
-        order: Order::default(),
-        sent: 0,
-        corrupt: 0,
-        foreign: 0,
-    };
+    let mut account = Account { order: Order::default(), sent: 0, corrupt: 0, foreign: 0 };
     let outcome = exchange(link, options, timeout, run, &mut account);
     let seconds = start.elapsed().as_secs_f64();
 
     account.order.ends_at(account.sent);
-    let Account {
-        order,
-        sent,
-        corrupt,
-        foreign,
-    } = account;
+    let Account { order, sent, corrupt, foreign } = account;
     println!(
         "sent={sent} {order} corrupt={corrupt} foreign={foreign} seconds={seconds:.3} {}_per_second={:.0}",
         L::UNIT,
@@ -61,10 +48,7 @@ pub(crate) fn stream<L: Link>(link: &mut L, options: &Stream, timeout: Duration)
     );
     outcome?;
     if corrupt > 0 || foreign > 0 || !order.is_clean() {
-        bail!(
-            "{corrupt} corrupt, {foreign} of another stream; {}",
-            order.problems()
-        );
+        bail!("{corrupt} corrupt, {foreign} of another stream; {}", order.problems());
     }
     Ok(())
 }
@@ -131,10 +115,7 @@ pub(crate) fn ping<L: Link>(link: &mut L, count: u64, size: usize, timeout: Dura
         let start = Instant::now();
         link.send(&message, timeout)?;
         let length = link.receive(&mut buffer, size, timeout)?.with_context(|| {
-            format!(
-                "round trip {round}: nothing back within {:.1} s",
-                timeout.as_secs_f64()
-            )
+            format!("round trip {round}: nothing back within {:.1} s", timeout.as_secs_f64())
         })?;
         let time = start.elapsed();
         if buffer[..length] != message {
@@ -188,20 +169,11 @@ mod tests {
     }
 
     fn peer<F: FnMut(u32, Vec<u8>) -> Vec<Vec<u8>>>(change: F) -> Loop<F> {
-        Loop {
-            queue: VecDeque::new(),
-            change,
-            count: 0,
-        }
+        Loop { queue: VecDeque::new(), change, count: 0 }
     }
 
     fn stream_of(count: u32) -> Stream {
-        Stream {
-            count,
-            seconds: None,
-            window: 8,
-            size: 0,
-        }
+        Stream { count, seconds: None, window: 8, size: 0 }
     }
 
     #[test]
@@ -221,20 +193,10 @@ mod tests {
 
     #[test]
     fn a_doubled_message_is_named() {
-        let mut doubles = peer(|count, message| {
-            if count == 5 {
-                vec![message.clone(), message]
-            } else {
-                vec![message]
-            }
-        });
+        let mut doubles =
+            peer(|count, message| if count == 5 { vec![message.clone(), message] } else { vec![message] });
         let error = stream(&mut doubles, &stream_of(100), Duration::ZERO).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("1 doubled, the first of them number 5"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("1 doubled, the first of them number 5"), "{error}");
     }
 
     #[test]
@@ -255,9 +217,6 @@ mod tests {
             vec![message]
         });
         let error = sizes(&mut cuts, Duration::ZERO).unwrap_err();
-        assert!(
-            error.to_string().contains("expected 301 bytes back, found 300"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("expected 301 bytes back, found 300"), "{error}");
     }
 }

@@ -78,10 +78,7 @@ impl Endpoint {
                 let channel = channels::find(name)?;
                 match (channel.node, src) {
                     (Some(node), None) => (node, false),
-                    (_, src) => (
-                        Control::open()?.create_endpoint(src.unwrap_or(ANY), channel.dst)?,
-                        true,
-                    ),
+                    (_, src) => (Control::open()?.create_endpoint(src.unwrap_or(ANY), channel.dst)?, true),
                 }
             }
         };
@@ -90,15 +87,8 @@ impl Endpoint {
         if !blocking {
             options.custom_flags(libc::O_NONBLOCK);
         }
-        let file = options
-            .open(&node)
-            .with_context(|| format!("cannot open {}", node.display()))?;
-        let mut endpoint = Self {
-            file,
-            node,
-            made,
-            blocking,
-        };
+        let file = options.open(&node).with_context(|| format!("cannot open {}", node.display()))?;
+        let mut endpoint = Self { file, node, made, blocking };
         endpoint.empty()?;
         Ok(endpoint)
     }
@@ -145,11 +135,7 @@ impl Link for Endpoint {
             match self.file.write(data) {
                 Ok(written) if written == data.len() => return Ok(()),
                 Ok(written) => {
-                    bail!(
-                        "{}: {written} of a message of {} bytes sent",
-                        self.node.display(),
-                        data.len()
-                    )
+                    bail!("{}: {written} of a message of {} bytes sent", self.node.display(), data.len())
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock && !self.blocking => {
@@ -171,11 +157,7 @@ impl Link for Endpoint {
         let start = Instant::now();
         loop {
             // Nobody else reads here (Linux lets an endpoint be opened once), so what is seen can be read without waiting.
-            if !wait(
-                &self.file,
-                PollFlags::POLLIN,
-                timeout.saturating_sub(start.elapsed()),
-            )? {
+            if !wait(&self.file, PollFlags::POLLIN, timeout.saturating_sub(start.elapsed()))? {
                 return Ok(None);
             }
             match self.file.read(buffer) {
@@ -192,10 +174,7 @@ impl Drop for Endpoint {
         if self.made
             && let Err(error) = control::destroy(&self.file)
         {
-            eprintln!(
-                "guest-tool: {}: cannot remove the endpoint: {error}",
-                self.node.display()
-            );
+            eprintln!("guest-tool: {}: cannot remove the endpoint: {error}", self.node.display());
         }
     }
 }
@@ -207,11 +186,7 @@ pub(crate) fn wait(file: &impl AsFd, events: PollFlags, timeout: Duration) -> an
         let left = timeout.saturating_sub(start.elapsed());
         // poll(2) counts milliseconds. Rounded up, or the last one would be spent turning in this loop.
         let left = PollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX);
-        let left = if timeout.is_zero() {
-            PollTimeout::ZERO
-        } else {
-            left
-        };
+        let left = if timeout.is_zero() { PollTimeout::ZERO } else { left };
         match poll(&mut [PollFd::new(file.as_fd(), events)], left) {
             Ok(0) if start.elapsed() < timeout => {}
             Ok(ready) => return Ok(ready > 0),

@@ -222,11 +222,9 @@ pub(crate) struct Stream {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    text.parse()
-        .map_err(|error| format!("expected a number of seconds: {error}"))
-        .and_then(|seconds| {
-            Duration::try_from_secs_f64(seconds).map_err(|error| format!("not a time to wait: {error}"))
-        })
+    text.parse().map_err(|error| format!("expected a number of seconds: {error}")).and_then(|seconds| {
+        Duration::try_from_secs_f64(seconds).map_err(|error| format!("not a time to wait: {error}"))
+    })
 }
 
 fn address(text: &str) -> Result<u32, String> {
@@ -248,10 +246,7 @@ fn frame(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Ok(0),
         Ok(size) if (pattern::HEADER..=MAX_PAYLOAD).contains(&size) => Ok(size),
-        _ => Err(format!(
-            "expected 0, or {} to {MAX_PAYLOAD} bytes",
-            pattern::HEADER
-        )),
+        _ => Err(format!("expected 0, or {} to {MAX_PAYLOAD} bytes", pattern::HEADER)),
     }
 }
 
@@ -261,10 +256,7 @@ impl Peer {
         let target = match (&self.node, self.dst) {
             (Some(node), _) => Target::Node(node.clone()),
             (None, Some(dst)) => Target::Address { src: self.src, dst },
-            (None, None) => Target::Service {
-                name: self.service.clone(),
-                src: self.src,
-            },
+            (None, None) => Target::Service { name: self.service.clone(), src: self.src },
         };
         Endpoint::open(&target, !self.nonblocking)
     }
@@ -273,18 +265,8 @@ impl Peer {
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::List => channels::list(),
-        Command::Wait {
-            channel,
-            gone: true,
-            timeout,
-            ..
-        } => channels::wait_gone(&channel, timeout),
-        Command::Wait {
-            channel,
-            count,
-            timeout,
-            ..
-        } => channels::wait(&channel, count, timeout),
+        Command::Wait { channel, gone: true, timeout, .. } => channels::wait_gone(&channel, timeout),
+        Command::Wait { channel, count, timeout, .. } => channels::wait(&channel, count, timeout),
         Command::Raw(Raw::Sizes { peer }) => echo::sizes(&mut peer.open()?, peer.timeout),
         Command::Raw(Raw::Stream { peer, stream }) => echo::stream(&mut peer.open()?, &stream, peer.timeout),
         Command::Raw(Raw::Ping { peer, count, size }) => {

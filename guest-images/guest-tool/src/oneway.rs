@@ -58,10 +58,7 @@ pub(crate) fn send(link: &mut Endpoint, count: u32, size: usize, timeout: Durati
             .with_context(|| format!("{number} of {count} messages were sent, then"))?;
     }
     let seconds = start.elapsed().as_secs_f64();
-    println!(
-        "sent={count} seconds={seconds:.3} messages_per_second={:.0}",
-        rate(u64::from(count), seconds)
-    );
+    println!("sent={count} seconds={seconds:.3} messages_per_second={:.0}", rate(u64::from(count), seconds));
     Ok(())
 }
 
@@ -150,10 +147,7 @@ fn count(endpoint: &mut Endpoint, hold: Duration) -> anyhow::Result<u64> {
     let start = Instant::now();
     let mut buffer = [0; MAX_PAYLOAD];
     let mut received = 0;
-    while endpoint
-        .receive(&mut buffer, 0, hold.saturating_sub(start.elapsed()))?
-        .is_some()
-    {
+    while endpoint.receive(&mut buffer, 0, hold.saturating_sub(start.elapsed()))?.is_some() {
         received += 1;
     }
     Ok(received)
@@ -162,9 +156,7 @@ fn count(endpoint: &mut Endpoint, hold: Duration) -> anyhow::Result<u64> {
 fn wait_for_driver(name: &str, src: u32) -> anyhow::Result<channels::Channel> {
     let start = Instant::now();
     loop {
-        let found = channels::named(name)?
-            .into_iter()
-            .find(|channel| channel.src == src);
+        let found = channels::named(name)?.into_iter().find(|channel| channel.src == src);
         let channel = found.with_context(|| format!("the kernel made no channel '{name}' at {src}"))?;
         if channel.driver.is_some() {
             return Ok(channel);

@@ -37,10 +37,7 @@ impl Kind {
 impl Order {
     /// A stream that starts with `first`.
     pub(crate) fn starting_at(first: u32) -> Self {
-        Self {
-            next: first,
-            ..Self::default()
-        }
+        Self { next: first, ..Self::default() }
     }
 
     /// Takes note of the next arrival.
@@ -84,9 +81,7 @@ impl Order {
 
     /// Messages that have not arrived although a later one has.
     pub(crate) fn lost(&self) -> u64 {
-        u64::try_from(self.missing.len())
-            .unwrap_or(u64::MAX)
-            .saturating_add(self.forgotten)
+        u64::try_from(self.missing.len()).unwrap_or(u64::MAX).saturating_add(self.forgotten)
     }
 
     /// Whether nothing is lost, doubled or out of order.

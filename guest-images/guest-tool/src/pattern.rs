@@ -22,11 +22,7 @@ pub(crate) fn check(message: &[u8], size: usize) -> Result<(), String> {
     if message.len() != size {
         return Err(format!("expected {size} bytes back, found {}", message.len()));
     }
-    match message
-        .iter()
-        .enumerate()
-        .find(|&(position, &found)| found != byte(size, position))
-    {
+    match message.iter().enumerate().find(|&(position, &found)| found != byte(size, position)) {
         Some((position, found)) => Err(format!(
             "of {size} bytes the one at {position}: expected {:#04x}, found {found:#04x}",
             byte(size, position)
@@ -92,9 +88,7 @@ fn checksum(frame: &[u8]) -> u32 {
     head.iter()
         .chain(&rest[4..])
         .chain(&frame.len().to_le_bytes())
-        .fold(0x811c_9dc5, |hash: u32, &byte| {
-            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-        })
+        .fold(0x811c_9dc5, |hash: u32, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 #[cfg(test)]
@@ -123,10 +117,7 @@ mod tests {
         let mut message = [0; 100];
         fill(&mut message);
         assert!(check(&message[..99], 100).is_err());
-        assert!(
-            check(&message[..99], 99).is_err(),
-            "the pattern depends on the size"
-        );
+        assert!(check(&message[..99], 99).is_err(), "the pattern depends on the size");
     }
 
     #[test]

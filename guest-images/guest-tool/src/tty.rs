@@ -44,17 +44,11 @@ impl Tty {
             .with_context(|| format!("{}: tcsetattr", node.display()))?;
         termios::tcflush(&file, FlushArg::TCIOFLUSH)
             .with_context(|| format!("{}: tcflush", node.display()))?;
-        let mut tty = Self {
-            file,
-            node: node.to_owned(),
-        };
+        let mut tty = Self { file, node: node.to_owned() };
         let (start, mut buffer) = (Instant::now(), [0]);
         while tty.receive(&mut buffer, 1, QUIET)?.is_some() {
             if start.elapsed() > QUIET_AT_LAST {
-                bail!(
-                    "{}: bytes arrived unasked for {QUIET_AT_LAST:?} and more follow",
-                    node.display()
-                );
+                bail!("{}: bytes arrived unasked for {QUIET_AT_LAST:?} and more follow", node.display());
             }
         }
         Ok(tty)
@@ -102,11 +96,7 @@ impl Link for Tty {
         let mut have = 0;
         let mut progress = Instant::now();
         while have < expected {
-            if !wait(
-                &self.file,
-                PollFlags::POLLIN,
-                timeout.saturating_sub(progress.elapsed()),
-            )? {
+            if !wait(&self.file, PollFlags::POLLIN, timeout.saturating_sub(progress.elapsed()))? {
                 if have == 0 {
                     return Ok(None);
                 }
