@@ -98,11 +98,9 @@ pub fn from_host(host: u32) -> HostAddress {
     }
     let [slot, high, middle, low] = host.to_be_bytes();
     match Slot::new(slot) {
-        Some(Slot::ZERO) => HostAddress::Guest {
-            slot: Slot::ZERO,
-            session: Session::default(),
-            address: host,
-        },
+        Some(Slot::ZERO) => {
+            HostAddress::Guest { slot: Slot::ZERO, session: Session::default(), address: host }
+        }
         Some(slot) => HostAddress::Guest {
             slot,
             session: Session(high >> 4),
@@ -155,10 +153,7 @@ mod tests {
 
     #[test]
     fn a_trace_shows_slot_session_and_address() {
-        assert_eq!(
-            to_host(Slot::new(0x12).unwrap(), Session::new(3), 0x400),
-            Some(0x1230_0400)
-        );
+        assert_eq!(to_host(Slot::new(0x12).unwrap(), Session::new(3), 0x400), Some(0x1230_0400));
     }
 
     #[test]

@@ -100,13 +100,8 @@ mod tests {
 
     #[test]
     fn a_header_has_the_layout_of_struct_rpmsg_hdr() {
-        let header = Header {
-            src: 0x0403_0201,
-            dst: 0x0807_0605,
-            reserved: 0x0C0B_0A09,
-            len: 0x0E0D,
-            flags: 0x100F,
-        };
+        let header =
+            Header { src: 0x0403_0201, dst: 0x0807_0605, reserved: 0x0C0B_0A09, len: 0x0E0D, flags: 0x100F };
         let bytes: [u8; HEADER_LEN] = std::array::from_fn(|i| u8::try_from(i + 1).unwrap());
         assert_eq!(header.to_bytes(), bytes);
         assert_eq!(Header::from_bytes(&bytes), header);
@@ -128,18 +123,9 @@ mod tests {
 
     #[test]
     fn the_error_names_what_is_wrong() {
-        let header = Header {
-            src: 1,
-            dst: 2,
-            reserved: 0,
-            len: 497,
-            flags: 0,
-        };
+        let header = Header { src: 1, dst: 2, reserved: 0, len: 497, flags: 0 };
         assert_eq!(header.check(15), Err(HeaderError::Truncated { found: 15 }));
-        assert_eq!(
-            header.check(512),
-            Err(HeaderError::PayloadBeyondMessage { len: 497, room: 496 })
-        );
+        assert_eq!(header.check(512), Err(HeaderError::PayloadBeyondMessage { len: 497, room: 496 }));
         assert_eq!(header.check(1024), Err(HeaderError::PayloadTooLong { len: 497 }));
     }
 }

@@ -34,10 +34,7 @@ impl ServiceName {
     pub fn new(name: &str) -> Result<Self, ServiceNameError> {
         let bytes = name.as_bytes();
         if bytes.is_empty() || bytes.len() >= NAME_SIZE || bytes.contains(&0) {
-            return Err(ServiceNameError {
-                name: name.to_owned(),
-                found: bytes.len(),
-            });
+            return Err(ServiceNameError { name: name.to_owned(), found: bytes.len() });
         }
         let mut padded = [0; NAME_SIZE];
         padded[..bytes.len()].copy_from_slice(bytes);
@@ -130,11 +127,7 @@ impl Announcement {
             return Err(AnnouncementError::Address);
         }
         let destroy = word(NAME_SIZE + 4) & FLAG_DESTROY != 0;
-        let kind = if destroy {
-            AnnouncementKind::Destroy
-        } else {
-            AnnouncementKind::Create
-        };
+        let kind = if destroy { AnnouncementKind::Destroy } else { AnnouncementKind::Create };
         Ok(Announcement { name, addr, kind })
     }
 
@@ -162,11 +155,7 @@ mod tests {
         ("[ -~]{1,31}", 0..ANY_ADDRESS, any::<bool>()).prop_map(|(name, addr, destroy)| Announcement {
             name: ServiceName::new(&name).unwrap(),
             addr,
-            kind: if destroy {
-                AnnouncementKind::Destroy
-            } else {
-                AnnouncementKind::Create
-            },
+            kind: if destroy { AnnouncementKind::Destroy } else { AnnouncementKind::Create },
         })
     }
 
@@ -210,40 +199,25 @@ mod tests {
 
     #[test]
     fn malformed_announcements_are_refused_with_the_reason() {
-        let good = Announcement {
-            name: ServiceName::new("a").unwrap(),
-            addr: 1,
-            kind: AnnouncementKind::Create,
-        }
-        .to_bytes();
-        assert_eq!(
-            Announcement::from_bytes(&good[..39]),
-            Err(AnnouncementError::Length { found: 39 })
-        );
+        let good =
+            Announcement { name: ServiceName::new("a").unwrap(), addr: 1, kind: AnnouncementKind::Create }
+                .to_bytes();
+        assert_eq!(Announcement::from_bytes(&good[..39]), Err(AnnouncementError::Length { found: 39 }));
         let mut unterminated = good;
         unterminated[..32].fill(b'x');
-        assert_eq!(
-            Announcement::from_bytes(&unterminated),
-            Err(AnnouncementError::Name)
-        );
+        assert_eq!(Announcement::from_bytes(&unterminated), Err(AnnouncementError::Name));
         let mut nameless = good;
         nameless[0] = 0;
         assert_eq!(Announcement::from_bytes(&nameless), Err(AnnouncementError::Name));
         let mut nowhere = good;
         nowhere[32..36].fill(0xFF);
-        assert_eq!(
-            Announcement::from_bytes(&nowhere),
-            Err(AnnouncementError::Address)
-        );
+        assert_eq!(Announcement::from_bytes(&nowhere), Err(AnnouncementError::Address));
     }
 
     #[test]
     fn a_name_in_a_log_line_cannot_break_the_line() {
         let mut bytes = [0; ANNOUNCEMENT_LEN];
         bytes[..4].copy_from_slice(b"a\n\x1bb");
-        assert_eq!(
-            Announcement::from_bytes(&bytes).unwrap().name.to_string(),
-            r"a\n\x1bb"
-        );
+        assert_eq!(Announcement::from_bytes(&bytes).unwrap().name.to_string(), r"a\n\x1bb");
     }
 }

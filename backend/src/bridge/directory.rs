@@ -1,0 +1,291 @@
+//! The service directory: what the remote has announced, and what each VM has been told of it.
+//!
+//! The directory keeps states, not messages: a [`View`] knows what its VM has been told and how far it has looked
+//! through the changes, so a VM that comes late, or takes its time, is told the difference and nothing twice.
+
+use std::collections::{BTreeMap, HashMap};
+
+use thiserror::Error;
+
+use crate::rpmsg::{Announcement, AnnouncementKind, ServiceName};
+
+/// Most services that are kept. A remote that announces without end gets no further.
+pub const MAX_SERVICES: usize = 1024;
+
+/// The remote has announced more services than are kept.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("more than {MAX_SERVICES} services announced")]
+pub struct DirectoryFull;
+
+#[derive(Clone, Debug)]
+struct Service {
+    name: ServiceName,
+    addr: u32,
+    live: bool,
+    /// Counts how often it was announced, from 1.
+    incarnation: u32,
+    /// Number of the change that it had last.
+    changed: u64,
+}
+
+/// The services of one remote.
+#[derive(Debug, Default)]
+pub struct Directory {
+    services: Vec<Service>,
+    by_key: HashMap<(ServiceName, u32), usize>,
+    /// The last change of each service, in order.
+    changes: BTreeMap<u64, usize>,
+    last_change: u64,
+}
+
+/// What one VM has been told.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// Incarnation told of, by service; 0 for none.
+    told: Vec<u32>,
+    /// Changes up to this one have been looked at.
+    seen: u64,
+}
+
+impl View {
+    fn told(&self, service: usize) -> u32 {
+        self.told.get(service).copied().unwrap_or(0)
+    }
+
+    fn tell(&mut self, service: usize, incarnation: u32) {
+        if self.told.len() <= service {
+            self.told.resize(service + 1, 0);
+        }
+        self.told[service] = incarnation;
+    }
+
+    /// Whether there may be something to tell.
+    #[inline]
+    pub fn is_behind(&self, directory: &Directory) -> bool {
+        self.seen < directory.last_change
+    }
+
+    /// Passes over all changes without telling: for a driver without a name service.
+    pub fn skip_all(&mut self, directory: &Directory) {
+        self.seen = directory.last_change;
+    }
+}
+
+impl Directory {
+    /// The remote has announced a service. Returns whether it is new; announcing twice changes nothing. `views` are
+    /// those of all VMs: what none of them remembers makes room for something new.
+    ///
+    /// # Errors
+    /// Too many services.
+    pub fn announce<'a>(
+        &mut self,
+        name: ServiceName,
+        addr: u32,
+        views: impl Iterator<Item = &'a View> + Clone,
+    ) -> Result<bool, DirectoryFull> {
+        let index = match self.by_key.get(&(name, addr)) {
+            Some(index) if self.services[*index].live => return Ok(false),
+            Some(index) => *index,
+            None => self.new_entry(name, addr, views)?,
+        };
+        let service = &mut self.services[index];
+        service.live = true;
+        service.incarnation += 1;
+        self.touch(index);
+        Ok(true)
+    }
+
+    /// The remote has withdrawn a service. Returns whether it was there.
+    pub fn withdraw(&mut self, name: ServiceName, addr: u32) -> bool {
+        let Some(index) = self.by_key.get(&(name, addr)).copied() else {
+            return false;
+        };
+        let was_live = std::mem::take(&mut self.services[index].live);
+        if was_live {
+            self.touch(index);
+        }
+        was_live
+    }
+
+    /// The remote is gone, and all its services with it. Returns which these were.
+    pub fn withdraw_all(&mut self) -> Vec<(ServiceName, u32)> {
+        let live: Vec<_> = self.services().collect();
+        for (name, addr) in &live {
+            self.withdraw(*name, *addr);
+        }
+        live
+    }
+
+    /// The services that are there.
+    pub fn services(&self) -> impl Iterator<Item = (ServiceName, u32)> + '_ {
+        self.services.iter().filter(|service| service.live).map(|service| (service.name, service.addr))
+    }
+
+    /// What the VM with this view is to be told next, if anything. Call [`told`](Self::told) once it has been told.
+    pub fn next_for(&self, view: &mut View) -> Option<Announcement> {
+        for (change, index) in self.changes.range(view.seen + 1..) {
+            let service = &self.services[*index];
+            let told = view.told(*index);
+            let announcement = |kind| Announcement { name: service.name, addr: service.addr, kind };
+            if told != 0 && (!service.live || told != service.incarnation) {
+                return Some(announcement(AnnouncementKind::Destroy));
+            }
+            if told == 0 && service.live {
+                return Some(announcement(AnnouncementKind::Create));
+            }
+            view.seen = *change;
+        }
+        None
+    }
+
+    /// The VM has been told this announcement.
+    pub fn told(&self, view: &mut View, announcement: Announcement) {
+        if let Some(index) = self.by_key.get(&(announcement.name, announcement.addr)) {
+            view.tell(
+                *index,
+                match announcement.kind {
+                    AnnouncementKind::Create => self.services[*index].incarnation,
+                    AnnouncementKind::Destroy => 0,
+                },
+            );
+        }
+    }
+
+    fn touch(&mut self, index: usize) {
+        let service = &mut self.services[index];
+        self.changes.remove(&service.changed);
+        self.last_change += 1;
+        service.changed = self.last_change;
+        self.changes.insert(self.last_change, index);
+    }
+
+    /// A place for a service that has none: a new one, or that of a service that is gone and that no VM remembers.
+    fn new_entry<'a>(
+        &mut self,
+        name: ServiceName,
+        addr: u32,
+        views: impl Iterator<Item = &'a View> + Clone,
+    ) -> Result<usize, DirectoryFull> {
+        let fresh = |incarnation| Service { name, addr, live: false, incarnation, changed: 0 };
+        let index = if self.services.len() < MAX_SERVICES {
+            self.services.push(fresh(0));
+            self.services.len() - 1
+        } else {
+            let forgotten = |index: &usize| {
+                !self.services[*index].live && views.clone().all(|view| view.told(*index) == 0)
+            };
+            let index = (0..self.services.len()).find(forgotten).ok_or(DirectoryFull)?;
+            let old = &self.services[index];
+            self.by_key.remove(&(old.name, old.addr));
+            self.changes.remove(&old.changed);
+            self.services[index] = fresh(0);
+            index
+        };
+        self.by_key.insert((name, addr), index);
+        Ok(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name(text: &str) -> ServiceName {
+        ServiceName::new(text).unwrap()
+    }
+
+    /// Tells a VM everything, and checks on the way that no create comes twice and no destroy without a create.
+    fn tell_all(directory: &Directory, view: &mut View, known: &mut BTreeSet<(ServiceName, u32)>) -> usize {
+        let mut count = 0;
+        while let Some(announcement) = directory.next_for(view) {
+            let key = (announcement.name, announcement.addr);
+            match announcement.kind {
+                AnnouncementKind::Create => assert!(known.insert(key), "duplicate create"),
+                AnnouncementKind::Destroy => assert!(known.remove(&key), "destroy of an unknown service"),
+            }
+            directory.told(view, announcement);
+            count += 1;
+        }
+        count
+    }
+
+    #[test]
+    fn a_late_vm_is_told_what_there_is_and_nothing_twice() {
+        let mut directory = Directory::default();
+        directory.announce(name("a"), 1, std::iter::empty()).unwrap();
+        directory.announce(name("b"), 2, std::iter::empty()).unwrap();
+        directory.announce(name("a"), 1, std::iter::empty()).unwrap();
+        directory.withdraw(name("b"), 2);
+        let (mut view, mut known) = (View::default(), BTreeSet::new());
+        assert_eq!(tell_all(&directory, &mut view, &mut known), 1);
+        assert_eq!(known, BTreeSet::from([(name("a"), 1)]));
+        assert_eq!(tell_all(&directory, &mut view, &mut known), 0);
+        assert!(!view.is_behind(&directory));
+    }
+
+    #[test]
+    fn a_service_that_came_back_unseen_is_withdrawn_and_told_again() {
+        let mut directory = Directory::default();
+        let (mut view, mut known) = (View::default(), BTreeSet::new());
+        directory.announce(name("a"), 1, std::iter::empty()).unwrap();
+        tell_all(&directory, &mut view, &mut known);
+        directory.withdraw_all();
+        directory.announce(name("a"), 1, std::iter::empty()).unwrap();
+        assert_eq!(tell_all(&directory, &mut view, &mut known), 2);
+        assert_eq!(known.len(), 1);
+    }
+
+    #[test]
+    fn an_endless_flood_of_announcements_ends_at_the_limit_and_makes_room_again() {
+        let mut directory = Directory::default();
+        let mut view = View::default();
+        for addr in 0..u32::try_from(MAX_SERVICES).unwrap() {
+            directory.announce(name("a"), addr, [&view].into_iter()).unwrap();
+        }
+        assert_eq!(directory.announce(name("b"), 0, [&view].into_iter()), Err(DirectoryFull));
+        tell_all(&directory, &mut view, &mut BTreeSet::new());
+        directory.withdraw(name("a"), 7);
+        assert_eq!(
+            directory.announce(name("b"), 0, [&view].into_iter()),
+            Err(DirectoryFull),
+            "the VM still knows it"
+        );
+        let destroy = directory.next_for(&mut view).unwrap();
+        directory.told(&mut view, destroy);
+        assert_eq!(directory.announce(name("b"), 0, [&view].into_iter()), Ok(true));
+    }
+
+    proptest! {
+        #[test]
+        fn however_late_each_vm_looks_it_ends_up_knowing_what_there_is(
+            steps in proptest::collection::vec((0u8..4, 0u32..4, 0usize..3), 0..200)
+        ) {
+            let mut directory = Directory::default();
+            let mut views: [View; 3] = Default::default();
+            let mut known: [BTreeSet<_>; 3] = Default::default();
+            for (action, addr, vm) in steps {
+                match action {
+                    0 => drop(directory.announce(name("s"), addr, views.iter())),
+                    1 => drop(directory.withdraw(name("s"), addr)),
+                    2 => drop(tell_all(&directory, &mut views[vm], &mut known[vm])),
+                    _ => if let Some(one) = directory.next_for(&mut views[vm]) {
+                        let key = (one.name, one.addr);
+                        match one.kind {
+                            AnnouncementKind::Create => prop_assert!(known[vm].insert(key)),
+                            AnnouncementKind::Destroy => prop_assert!(known[vm].remove(&key)),
+                        }
+                        directory.told(&mut views[vm], one);
+                    },
+                }
+            }
+            for vm in 0..3 {
+                tell_all(&directory, &mut views[vm], &mut known[vm]);
+                prop_assert_eq!(&known[vm], &directory.services().collect::<BTreeSet<_>>());
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The way to a guest: one message or announcement into its next receive buffer.
+//!
+//! What reaches a guest is well formed whatever the remote has sent: the used length is that of header and payload,
+//! the payload fits, and the header is written anew.
+
+use super::counters::Reason;
+use super::vm::Account;
+use crate::guest::port::QueueIndex;
+use crate::guest::queue::QueueFault;
+use crate::guest::{Direction, Queue};
+use crate::remote::messages::{Inbound, Message};
+use crate::rpmsg::address::{HostAddress, from_host};
+use crate::rpmsg::{ANNOUNCEMENT_LEN, Announcement, HEADER_LEN, Header, NAME_SERVICE_ADDRESS};
+
+/// How a delivery went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// The guest has it.
+    Done,
+    /// The guest has no buffer now.
+    Later,
+    /// It never will work; counted.
+    Dropped,
+}
+
+/// Whether the guest's receive queue has a buffer. A queue that has become unusable is reported, and is empty from
+/// then on.
+#[inline]
+fn has_buffer(queue: &mut Queue, account: &Account) -> bool {
+    let fault = match queue.peek(Direction::ToGuest) {
+        Ok(None) => return false,
+        Ok(Some(Ok(()))) => return true,
+        Ok(Some(Err(error))) => queue.broken_by(QueueFault::ReceiveBuffer(error)),
+        Err(fault) => fault,
+    };
+    account.queue_broke(QueueIndex::ToGuest, fault);
+    false
+}
+
+/// Copies a message from the remote into the guest's next receive buffer.
+#[inline]
+pub(super) fn deliver(
+    queue: &mut Queue,
+    account: &mut Account,
+    inbound: &Inbound,
+    message: Message,
+) -> Delivery {
+    if !has_buffer(queue, account) {
+        return Delivery::Later;
+    }
+    let HostAddress::Guest { address, .. } = from_host(message.header.dst) else { return Delivery::Dropped };
+    let len = message.header.payload_len();
+    let room = queue.chain_len();
+    if room < HEADER_LEN + len {
+        let needed = HEADER_LEN + len;
+        account.drop_message(
+            Reason::ReceiveBufferTooSmall,
+            &format_args!("{room} bytes for a message of {needed}"),
+        );
+        return Delivery::Dropped;
+    }
+    queue.write(0, &Header { dst: address, reserved: 0, ..message.header }.to_bytes());
+    let mut done = 0;
+    for piece in queue.pieces(HEADER_LEN, len) {
+        inbound.copy_payload(message.id, done, &piece);
+        done += piece.len();
+    }
+    queue.complete(u32::from(message.header.len) + HEADER_LEN as u32);
+    account.counters.to_guest.add(len);
+    Delivery::Done
+}
+
+/// Puts a name service message into the guest's next receive buffer.
+pub(super) fn announce(queue: &mut Queue, account: &mut Account, announcement: Announcement) -> Delivery {
+    if !has_buffer(queue, account) {
+        return Delivery::Later;
+    }
+    let room = queue.chain_len();
+    if room < HEADER_LEN + ANNOUNCEMENT_LEN {
+        account
+            .drop_message(Reason::ReceiveBufferTooSmall, &format_args!("{room} bytes for an announcement"));
+        return Delivery::Dropped;
+    }
+    queue.write(0, &announcement_header(announcement.addr).to_bytes());
+    queue.write(HEADER_LEN, &announcement.to_bytes());
+    queue.complete((HEADER_LEN + ANNOUNCEMENT_LEN) as u32);
+    Delivery::Done
+}
+
+/// Header of a name service message from the endpoint at `src`, on either side.
+pub(super) fn announcement_header(src: u32) -> Header {
+    Header { src, dst: NAME_SERVICE_ADDRESS, reserved: 0, len: ANNOUNCEMENT_LEN as u16, flags: 0 }
+}

@@ -1,0 +1,197 @@
+//! Guest memory, as one generation of the front-end's memory table.
+//!
+//! All of it is untrusted: the guest may change it at any time, and the front-end may replace it. A
+//! [`GuestMemory`] keeps its generation mapped for as long as anything points into it, so raw pointers that were
+//! validated once stay valid. Nothing here hands out a Rust reference into guest memory: rings are accessed by
+//! volatile or atomic accesses of one field, buffers as [`VolatileSlice`].
+//!
+//! The only `unsafe` of the guest's room.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileSlice};
+
+/// One generation of a VM's memory.
+#[derive(Debug)]
+pub struct GuestMemory {
+    regions: Vec<HostRange>,
+    /// Keeps the mappings alive.
+    _mappings: Arc<GuestMemoryMmap>,
+}
+
+/// A region of guest memory and where it is mapped.
+#[derive(Clone, Copy, Debug)]
+struct HostRange {
+    start: u64,
+    len: u64,
+    host: *mut u8,
+}
+
+// SAFETY: the pointers stay valid as long as `_mappings`, which any thread may hold; all accesses through them are
+// volatile or atomic.
+unsafe impl Send for GuestMemory {}
+// SAFETY: as above; nothing in here changes after construction.
+unsafe impl Sync for GuestMemory {}
+
+impl GuestMemory {
+    /// Holds on to this generation of a memory table.
+    pub fn new(mappings: Arc<GuestMemoryMmap>) -> Arc<Self> {
+        let regions = mappings
+            .iter()
+            .map(|region| HostRange {
+                start: region.start_addr().0,
+                len: region.len(),
+                host: region.as_ptr(),
+            })
+            .collect();
+        Arc::new(GuestMemory { regions, _mappings: mappings })
+    }
+
+    /// Host pointer to the `len` bytes at guest physical address `address`, if they are all in one region.
+    #[inline]
+    fn pointer(&self, address: u64, len: u64) -> Option<*mut u8> {
+        self.regions.iter().find_map(|region| {
+            let offset = address.checked_sub(region.start)?;
+            let fits = offset <= region.len && len <= region.len - offset;
+            let offset = fits.then(|| usize::try_from(offset).ok())??;
+            // SAFETY: the offset was just checked to lie within the mapping.
+            Some(unsafe { region.host.add(offset) })
+        })
+    }
+
+    /// The `len` bytes at guest physical address `address`; `None` if they are not all in one region.
+    #[inline]
+    pub(super) fn fragment(&self, address: u64, len: u32) -> Option<Fragment> {
+        Some(Fragment { pointer: self.pointer(address, u64::from(len))?, len })
+    }
+
+    /// A fragment's bytes, to copy from or to. The fragment must come from this generation.
+    #[inline]
+    pub(super) fn bytes(&self, fragment: &Fragment) -> VolatileSlice<'_> {
+        // SAFETY: fragments are only made by `fragment`, which has checked the range; the queue that keeps them keeps
+        // the generation they are from too, and passes that one here.
+        unsafe { VolatileSlice::new(fragment.pointer, fragment.len as usize) }
+    }
+
+    /// A table of `len` little-endian fields at `address`; `None` if it is not all in one region or not aligned.
+    pub(super) fn table<T: Field>(self: &Arc<Self>, address: u64, len: usize) -> Option<Table<T>> {
+        let bytes = u64::try_from(len.checked_mul(size_of::<T>())?).ok()?;
+        let start = self.pointer(address, bytes)?.cast::<T>();
+        start.is_aligned().then(|| Table { start, len, memory: Arc::clone(self), fields: PhantomData })
+    }
+}
+
+/// A piece of a guest's buffer. Means something only together with the memory generation it was made from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fragment {
+    pointer: *mut u8,
+    len: u32,
+}
+
+// SAFETY: a fragment is only dereferenced through `GuestMemory::bytes`, see there.
+unsafe impl Send for Fragment {}
+
+impl Fragment {
+    /// A fragment without bytes, to fill arrays with.
+    pub(super) const EMPTY: Fragment =
+        Fragment { pointer: std::ptr::NonNull::<u8>::dangling().as_ptr(), len: 0 };
+
+    /// Length in bytes.
+    #[inline]
+    pub(super) fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether there are no bytes.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Without the first `count` bytes, or empty if there are no more.
+    #[inline]
+    #[must_use]
+    pub(super) fn skip(&self, count: u32) -> Self {
+        let count = count.min(self.len);
+        // SAFETY: count <= len, so the pointer stays within the fragment or one past its end.
+        Fragment { pointer: unsafe { self.pointer.add(count as usize) }, len: self.len - count }
+    }
+
+    /// The first `count` bytes, or all if there are fewer.
+    #[inline]
+    #[must_use]
+    pub(super) fn truncate(&self, count: u32) -> Self {
+        Fragment { pointer: self.pointer, len: self.len.min(count) }
+    }
+}
+
+/// A plain number or pair of numbers in a ring: every bit pattern is a value.
+///
+/// # Safety
+/// Only for types without padding and for which any bytes are valid.
+pub(super) unsafe trait Field: Copy {}
+// SAFETY: any bytes are a number.
+unsafe impl Field for u16 {}
+// SAFETY: an array of numbers without padding.
+unsafe impl Field for [u32; 2] {}
+// SAFETY: an array of numbers without padding.
+unsafe impl Field for [u64; 2] {}
+
+/// A validated table of fields in guest memory. Keeps its memory generation mapped.
+#[derive(Debug)]
+pub(super) struct Table<T> {
+    start: *mut T,
+    len: usize,
+    memory: Arc<GuestMemory>,
+    fields: PhantomData<T>,
+}
+
+// SAFETY: the pointer is valid as long as `memory`, and all accesses through it are volatile or atomic.
+unsafe impl<T: Field> Send for Table<T> {}
+
+impl<T: Field> Table<T> {
+    /// Reads the field at `index`, once. Panics on an index outside: indexes come from validated sizes.
+    #[inline]
+    pub(super) fn read(&self, index: usize) -> T {
+        assert!(index < self.len, "index within ring table");
+        // SAFETY: checked above; the table was validated to lie in mapped memory and to be aligned.
+        unsafe { self.start.add(index).read_volatile() }
+    }
+
+    /// Writes the field at `index`. Panics on an index outside.
+    #[inline]
+    pub(super) fn write(&self, index: usize, value: T) {
+        assert!(index < self.len, "index within ring table");
+        // SAFETY: as in `read`.
+        unsafe { self.start.add(index).write_volatile(value) }
+    }
+
+    /// The memory generation that the table is in.
+    #[inline]
+    pub(super) fn memory(&self) -> &Arc<GuestMemory> {
+        &self.memory
+    }
+}
+
+impl Table<u16> {
+    /// Reads an index that the guest publishes: what is read after is at least as new.
+    #[inline]
+    pub(super) fn load(&self, index: usize) -> u16 {
+        u16::from_le(self.atomic(index).load(Ordering::Acquire))
+    }
+
+    /// Publishes an index: the guest sees what was written before.
+    #[inline]
+    pub(super) fn store(&self, index: usize, value: u16) {
+        self.atomic(index).store(value.to_le(), Ordering::Release);
+    }
+
+    #[inline]
+    fn atomic(&self, index: usize) -> &AtomicU16 {
+        assert!(index < self.len, "index within ring table");
+        // SAFETY: checked above; valid, aligned, and accessed only atomically or volatile by this process.
+        unsafe { AtomicU16::from_ptr(self.start.add(index)) }
+    }
+}

@@ -1,0 +1,29 @@
+//! `vhost-device-rpmsg`: see the crate's documentation for the map of the house, and `--help` for the options.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use vhost_device_rpmsg::causes::Causes;
+use vhost_device_rpmsg::operate::cli::{Action, CAPABILITIES, Cli, start_log};
+use vhost_device_rpmsg::operate::serve::serve;
+
+fn main() -> ExitCode {
+    let cli = Cli::from_args(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    start_log(cli.log_level());
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vhost-device-rpmsg: {}", Causes(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
+    match cli.action()? {
+        Action::PrintCapabilities => println!("{CAPABILITIES}"),
+        Action::Check(plan) => print!("{plan}"),
+        Action::Serve(plan) => serve(&plan)?,
+    }
+    Ok(())
+}

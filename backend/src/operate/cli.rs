@@ -1,0 +1,301 @@
+//! The command line.
+//!
+//! It follows the conventions for vhost-user back-ends of QEMU's `docs/interop/vhost-user.rst`: `--socket-path`, `--fd`,
+//! `--print-capabilities`.
+
+#[cfg(test)]
+mod tests;
+
+use std::{ffi::OsString, fmt, os::fd::RawFd, path::PathBuf, str::FromStr};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use thiserror::Error;
+
+use super::{
+    config::{self, ConfigError},
+    plan::{Plan, VmSocket, socket_path_fault},
+};
+
+/// What `--print-capabilities` prints on standard output: a `VHostUserBackendCapabilities` of QEMU's
+/// `docs/interop/vhost-user.json`. Front-ends look for the list of features even where a type has none.
+pub const CAPABILITIES: &str = r#"{
+  "type": "rpmsg",
+  "features": []
+}"#;
+
+const PRINT_CAPABILITIES: &str = "--print-capabilities";
+
+/// Lets virtual machines share a physical coprocessor over rpmsg.
+///
+/// Without a configuration file, the VMs talk to a software core built into the program.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// vhost-user socket to listen on, for one VM in front of the built-in core
+    #[arg(short, long, value_name = "PATH", conflicts_with_all = ["config", "fd"])]
+    socket_path: Option<PathBuf>,
+
+    /// Number of VMs, 1 to 127; with more than one the sockets are PATH0, PATH1...
+    #[arg(short = 'c', long, value_name = "N", default_value_t = 1)]
+    // Not implied by each other: clap does not ask for --socket-path where an option excludes it.
+    #[arg(requires = "socket_path", conflicts_with_all = ["config", "fd"])]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=127))]
+    socket_count: u8,
+
+    /// vhost-user socket that is already open: FD in place of --socket-path, NAME=FD for a VM of the configuration
+    #[arg(long, value_name = "FD|NAME=FD")]
+    fd: Vec<FdArgument>,
+
+    /// Configuration file (TOML) that names remotes and VMs
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Print what this back-end can do as JSON and exit, whatever else is asked for
+    #[arg(long)]
+    print_capabilities: bool,
+
+    /// What to log on standard error; the variable RUST_LOG goes before it
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log_level: LogLevel,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// Sub-commands.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print what a configuration file resolves to, or what is wrong with it, without touching anything
+    Check {
+        /// Configuration file (TOML)
+        file: PathBuf,
+    },
+}
+
+/// Least severe messages that are logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// The program cannot do what it was asked to.
+    Error,
+    /// Something is wrong on the other side, or was lost.
+    Warn,
+    /// Comings and goings.
+    Info,
+    /// What happens within a session.
+    Debug,
+    /// Every message.
+    Trace,
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Print [`CAPABILITIES`] and exit 0.
+    PrintCapabilities,
+    /// Print the plan and exit 0.
+    Check(Plan),
+    /// Serve the plan.
+    Serve(Plan),
+}
+
+/// The value of `--fd`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct FdArgument {
+    vm: Option<String>,
+    fd: RawFd,
+}
+
+/// Why a command line that is well formed says nothing that can be done.
+#[derive(Debug, Error)]
+pub enum CliError {
+    /// Nothing to serve is named.
+    #[error("expected --socket-path PATH, --fd FD or --config FILE, found none of them; see --help")]
+    NothingToServe,
+    /// A socket path that cannot be used.
+    #[error("--socket-path: expected a path that gives sockets of 1 to 107 bytes, found {found}")]
+    SocketPath {
+        /// What is wrong with it.
+        found: String,
+    },
+    /// Several sockets for one VM.
+    #[error(
+        "--fd {fd}: expected one --fd FD for the one VM, found another; name VMs in a --config FILE for more"
+    )]
+    SeveralFds {
+        /// The second one.
+        fd: RawFd,
+    },
+    /// `--fd FD` beside a configuration, which does not say for which VM it is.
+    #[error("--fd {fd}: expected NAME={fd} with --config, where NAME is one of {known}; found no name")]
+    FdWithoutName {
+        /// The file descriptor.
+        fd: RawFd,
+        /// Names of the VMs.
+        known: String,
+    },
+    /// `--fd NAME=FD` without a configuration that would know the name.
+    #[error(
+        "--fd {name}={fd}: expected a --config FILE with a VM of this name, found none; without it, say --fd {fd}"
+    )]
+    NameWithoutConfig {
+        /// The name.
+        name: String,
+        /// The file descriptor.
+        fd: RawFd,
+    },
+    /// `--fd NAME=FD` for a VM that is not configured.
+    #[error("--fd {name}={fd}: expected the name of a configured VM, one of {known}; found {name:?}")]
+    UnknownVm {
+        /// The name.
+        name: String,
+        /// The file descriptor.
+        fd: RawFd,
+        /// Names of the VMs.
+        known: String,
+    },
+    /// The same VM, or the same file descriptor, twice.
+    #[error("--fd {name}={fd}: expected every VM and every file descriptor once, found {what} again")]
+    FdTwice {
+        /// The name.
+        name: String,
+        /// The file descriptor.
+        fd: RawFd,
+        /// Which of them.
+        what: String,
+    },
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+impl Cli {
+    /// Takes a command line apart, program name first.
+    ///
+    /// # Errors
+    /// What `clap` finds wrong, and `--help` and `--version`, which it treats alike: to be ended with
+    /// [`clap::Error::exit`].
+    pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let args: Vec<_> = args.into_iter().collect();
+        // "Other options and arguments should be ignored" (vhost-user.rst), so they are not even looked at.
+        if args.iter().skip(1).any(|arg| arg == PRINT_CAPABILITIES) {
+            let program = args.into_iter().next().unwrap_or_default();
+            return Self::try_parse_from([program, PRINT_CAPABILITIES.into()]);
+        }
+        Self::try_parse_from(args)
+    }
+
+    /// What to log where `RUST_LOG` does not say.
+    pub fn log_level(&self) -> LogLevel {
+        self.log_level
+    }
+
+    /// Decides what is to be done. Reads the configuration file, where one is named.
+    ///
+    /// # Errors
+    /// Options that do not go together, and a configuration that cannot be used.
+    pub fn action(self) -> Result<Action, CliError> {
+        if self.print_capabilities {
+            return Ok(Action::PrintCapabilities);
+        }
+        if let Some(Command::Check { file }) = self.command {
+            return Ok(Action::Check(config::load(&file)?));
+        }
+        if let Some(file) = self.config {
+            let mut plan = config::load(&file)?;
+            hand_over(&mut plan, &self.fd)?;
+            return Ok(Action::Serve(plan));
+        }
+        let sockets = match self.socket_path {
+            Some(path) => socket_paths(path, self.socket_count)?,
+            None => vec![VmSocket::Fd(single_fd(&self.fd)?)],
+        };
+        Ok(Action::Serve(Plan::loopback(sockets)))
+    }
+}
+
+/// PATH for one socket, PATH0, PATH1... for more.
+fn socket_paths(path: PathBuf, count: u8) -> Result<Vec<VmSocket>, CliError> {
+    let paths: Vec<PathBuf> = match count {
+        1 => vec![path],
+        _ => (0..count)
+            .map(|number| {
+                let mut numbered = path.clone().into_os_string();
+                numbered.push(number.to_string());
+                numbered.into()
+            })
+            .collect(),
+    };
+    match paths.iter().find_map(|path| socket_path_fault(path)) {
+        Some(found) => Err(CliError::SocketPath { found }),
+        None => Ok(paths.into_iter().map(VmSocket::Path).collect()),
+    }
+}
+
+/// The one file descriptor that stands in place of a socket path.
+fn single_fd(fds: &[FdArgument]) -> Result<RawFd, CliError> {
+    if let Some((name, fd)) = fds.iter().find_map(|arg| Some((arg.vm.clone()?, arg.fd))) {
+        return Err(CliError::NameWithoutConfig { name, fd });
+    }
+    match fds {
+        [] => Err(CliError::NothingToServe),
+        [only] => Ok(only.fd),
+        [_, second, ..] => Err(CliError::SeveralFds { fd: second.fd }),
+    }
+}
+
+/// Gives configured VMs the sockets that are already open.
+fn hand_over(plan: &mut Plan, fds: &[FdArgument]) -> Result<(), CliError> {
+    let names: Vec<_> = plan.vms.iter().map(|vm| vm.name.as_str()).collect();
+    let known = names.join(", ");
+    for (index, FdArgument { vm: name, fd }) in fds.iter().enumerate() {
+        let (fd, earlier) = (*fd, &fds[..index]);
+        let Some(name) = name.clone() else {
+            return Err(CliError::FdWithoutName { fd, known });
+        };
+        let Some(vm) = plan.vms.iter_mut().find(|vm| vm.name == name) else {
+            return Err(CliError::UnknownVm { name, fd, known });
+        };
+        let twice = |what| CliError::FdTwice { name: name.clone(), fd, what };
+        if matches!(vm.socket, VmSocket::Fd(_)) {
+            return Err(twice(format!("VM {name}")));
+        }
+        if earlier.iter().any(|earlier| earlier.fd == fd) {
+            return Err(twice(format!("file descriptor {fd}")));
+        }
+        vm.socket = VmSocket::Fd(fd);
+    }
+    Ok(())
+}
+
+/// Starts logging on standard error: what `RUST_LOG` says, or else everything from `level` up.
+pub fn start_log(level: LogLevel) {
+    let environment = env_logger::Env::default().default_filter_or(level.to_string());
+    env_logger::Builder::from_env(environment).init();
+}
+
+impl FromStr for FdArgument {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (vm, number) = match text.rsplit_once('=') {
+            Some((name, number)) => (Some(name.to_owned()), number),
+            None => (None, text),
+        };
+        match number.parse() {
+            Ok(fd) if fd >= 0 => Ok(FdArgument { vm, fd }),
+            _ => Err(format!("expected FD or NAME=FD, where FD is a number of 0 or more, found {text:?}")),
+        }
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        })
+    }
+}

@@ -1,0 +1,130 @@
+//! The reference of the configuration, `backend/docs/configuration.md`, is written from [`keys::KEYS`], and the keys
+//! there are those that the program takes.
+
+use std::fmt::Write;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Visitor, value::Error},
+    forward_to_deserialize_any,
+};
+
+use super::{keys::Kind, *};
+
+/// The example in the reference.
+pub(super) const EXAMPLE: &str = r#"[[remote]]
+name = "core"
+link = "socket"
+doorbell = "/run/core.doorbell"
+resource-table = 0x21000000
+attach-after = "2s"
+
+[[remote.memory]]
+path = "/dev/shm/core"
+size = 0x100000
+device-address = 0x21000000
+
+[[vm]]
+name = "a"
+socket = "/run/a.sock"
+
+[[vm]]
+name = "b"
+socket = "/run/b.sock"
+slot = 5
+"#;
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
+
+const INTRODUCTION: &str = "\
+# Configuration
+
+What `vhost-device-rpmsg --config FILE` reads, and `vhost-device-rpmsg check FILE` checks: a TOML file that names the
+remote cores and the VMs in front of them. Keys that are not listed here are errors. Numbers may be written in any of
+TOML's forms, such as `0x100000`.
+
+This file is written from `src/operate/config/keys.rs`; `UPDATE_REFERENCE=1 cargo test reference` writes it anew.
+";
+
+fn render() -> String {
+    let mut text = format!("{INTRODUCTION}\n```toml\n{EXAMPLE}```\n");
+    for key in keys::KEYS {
+        let (table, name) = key.split();
+        let kind = match key.kind {
+            Kind::Text => "string",
+            Kind::Integer => "integer",
+            Kind::Tables => "tables",
+        };
+        if key.kind == Kind::Tables {
+            let path = key.path;
+            write!(
+                text,
+                "\n## `[[{path}]]`\n\n{} {}; {}.\n\n| key | type | value | if left out | meaning |\n|---|---|---|---|---|\n",
+                key.meaning,
+                capitalized(&key.value.replace(&format!("[[{path}]]"), &format!("`[[{path}]]`"))),
+                key.default
+            )
+            .unwrap();
+        } else {
+            assert!(!table.is_empty());
+            let (value, default, meaning) = (key.value, key.default, key.meaning);
+            writeln!(text, "| `{name}` | {kind} | {value} | {default} | {meaning} |").unwrap();
+        }
+    }
+    text
+}
+
+fn capitalized(text: &str) -> String {
+    let (first, rest) = text.split_at(1);
+    first.to_uppercase() + rest
+}
+
+/// Finds out which fields a struct is deserialized from, by failing with their names.
+struct Fields;
+
+impl<'de> Deserializer<'de> for Fields {
+    type Error = Error;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        _visitor: V,
+    ) -> Result<V::Value, Error> {
+        Err(serde::de::Error::custom(fields.join(", ")))
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Error> {
+        Err(serde::de::Error::custom("not a struct"))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+fn fields_of<'de, T: Deserialize<'de> + std::fmt::Debug>() -> String {
+    T::deserialize(Fields).unwrap_err().to_string()
+}
+
+#[test]
+fn the_keys_with_a_description_are_those_that_the_program_takes() {
+    assert_eq!(keys::names_in(""), fields_of::<raw::File>());
+    assert_eq!(keys::names_in("remote"), fields_of::<raw::Remote>());
+    assert_eq!(keys::names_in("remote.memory"), fields_of::<raw::Memory>());
+    assert_eq!(keys::names_in("vm"), fields_of::<raw::Vm>());
+}
+
+#[test]
+fn the_reference_in_the_repository_is_the_one_written_from_the_keys() {
+    let expected = render();
+    if std::env::var_os("UPDATE_REFERENCE").is_some() {
+        fs::write(FILE, &expected).unwrap();
+    }
+    let found = fs::read_to_string(FILE).unwrap_or_default();
+    assert!(
+        found == expected,
+        "docs/configuration.md is not what the keys say; write it anew with `UPDATE_REFERENCE=1 cargo test reference`"
+    );
+}

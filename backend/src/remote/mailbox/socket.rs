@@ -1,0 +1,189 @@
+//! The mailbox of the `socket` link: a stream socket, every byte of which is a doorbell.
+//!
+//! | byte | direction | meaning |
+//! |---|---|---|
+//! | `0x00..=0xEF` | both | the vring with this notifyid has news |
+//! | `0xF0` | remote to host | ready: it has just come up, the resource table is in place; once per boot |
+//! | `0xF1` | remote to host | crashed |
+//! | `0xF2` | host to remote | shut down |
+//! | `0xF3` | remote to host | shut down, done |
+//! | `0xF4` | host to remote | echo request |
+//! | `0xF5` | remote to host | echo reply |
+//! | `0xF6` | host to remote | "state?" |
+//! | `0xF7` | remote to host | running: the answer of a remote whose table is in place |
+//!
+//! Anything else is counted and ignored. The format is public: an emulated board's UART speaks it.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use thiserror::Error;
+
+use super::{MAX_NOTIFYID, Signals};
+
+const READY: u8 = 0xF0;
+const CRASHED: u8 = 0xF1;
+const STATE_QUERY: u8 = 0xF6;
+const RUNNING: u8 = 0xF7;
+
+/// Bytes read at a time. A remote that floods its doorbell gets no more than this per turn of the event loop.
+const READ_CHUNK: usize = 4096;
+
+/// The other end of the doorbell is gone.
+#[derive(Debug, Error)]
+#[error("the doorbell socket was closed by the remote core")]
+pub struct MailboxClosed {
+    /// What the system said, where it was more than an end of file.
+    #[source]
+    source: Option<io::Error>,
+}
+
+/// The host's end of the doorbell socket.
+#[derive(Debug)]
+pub struct SocketMailbox {
+    stream: UnixStream,
+    /// One bit per byte that could not be sent yet because the socket was full.
+    pending: [u64; 4],
+}
+
+impl SocketMailbox {
+    /// Connects to the socket that the remote listens on.
+    ///
+    /// # Errors
+    /// Whatever `connect` says; nobody listening is the usual one.
+    pub fn connect(path: &Path) -> io::Result<Self> {
+        Self::new(UnixStream::connect(path)?)
+    }
+
+    /// Takes a connection that is already there.
+    ///
+    /// # Errors
+    /// A stream that cannot be made non-blocking.
+    pub fn new(stream: UnixStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Ok(SocketMailbox { stream, pending: [0; 4] })
+    }
+
+    /// Kicks the vring with this notifyid, which must not be above [`MAX_NOTIFYID`]. Never blocks: where the socket
+    /// is full, one kick per vring is kept for [`flush`](Self::flush).
+    pub fn kick(&mut self, notifyid: u32) {
+        let byte = u8::try_from(notifyid).ok().filter(|_| notifyid <= MAX_NOTIFYID);
+        self.send(byte.expect("notifyids are given out below the control bytes"));
+    }
+
+    /// Asks the remote whether it is there.
+    pub fn ask_state(&mut self) {
+        self.send(STATE_QUERY);
+    }
+
+    /// Whether something waits for the socket to become writable.
+    pub fn wants_write(&self) -> bool {
+        self.pending != [0; 4]
+    }
+
+    /// Sends what is waiting, as far as the socket takes it. A broken socket is noticed by the next
+    /// [`receive`](Self::receive).
+    pub fn flush(&mut self) {
+        for (index, word) in self.pending.iter_mut().enumerate() {
+            while *word != 0 {
+                let bit = word.trailing_zeros();
+                let byte = u8::try_from(index * 64 + bit as usize).expect("four words of 64 bits");
+                if self.stream.write(&[byte]).is_err() {
+                    return;
+                }
+                *word &= *word - 1;
+            }
+        }
+    }
+
+    /// Reads what has come in and adds it to `signals`.
+    ///
+    /// # Errors
+    /// A socket that the other end has closed.
+    pub fn receive(&mut self, signals: &mut Signals) -> Result<(), MailboxClosed> {
+        let mut bytes = [0; READ_CHUNK];
+        match self.stream.read(&mut bytes) {
+            Ok(0) => return Err(MailboxClosed { source: None }),
+            Ok(count) => {
+                for byte in &bytes[..count] {
+                    match *byte {
+                        0..READY => signals.vring = true,
+                        READY => signals.ready = true,
+                        CRASHED => signals.crashed = true,
+                        RUNNING => signals.running = true,
+                        _ => signals.unknown += 1,
+                    }
+                }
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) => return Err(MailboxClosed { source: Some(error) }),
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, byte: u8) {
+        if self.wants_write() || self.stream.write(&[byte]).is_err() {
+            self.pending[usize::from(byte / 64)] |= 1 << (byte % 64);
+        }
+    }
+}
+
+impl AsRawFd for SocketMailbox {
+    fn as_raw_fd(&self) -> RawFd {
+        self.stream.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (SocketMailbox, UnixStream) {
+        let (host, remote) = UnixStream::pair().unwrap();
+        (SocketMailbox::new(host).unwrap(), remote)
+    }
+
+    #[test]
+    fn signals_are_told_apart_and_garbage_is_counted() {
+        let (mut mailbox, mut remote) = pair();
+        remote.write_all(&[0x00, 0xEF, READY, 0xF8, 0xFF, STATE_QUERY]).unwrap();
+        let mut signals = Signals::default();
+        mailbox.receive(&mut signals).unwrap();
+        assert_eq!(signals, Signals { vring: true, ready: true, unknown: 3, ..Signals::default() });
+    }
+
+    #[test]
+    fn a_full_socket_keeps_one_kick_per_vring_and_loses_none() {
+        let (mut mailbox, mut remote) = pair();
+        while !mailbox.wants_write() {
+            mailbox.kick(7);
+        }
+        for _ in 0..1000 {
+            mailbox.kick(3);
+            mailbox.kick(0xEF);
+        }
+        remote.set_nonblocking(true).unwrap();
+        let mut received = Vec::new();
+        for _ in 0..100 {
+            let mut chunk = [0; 65536];
+            while let Ok(count) = remote.read(&mut chunk) {
+                received.extend_from_slice(&chunk[..count]);
+            }
+            mailbox.flush();
+        }
+        assert!(!mailbox.wants_write());
+        assert_eq!(received.iter().filter(|byte| **byte == 3).count(), 1);
+        assert_eq!(received.iter().filter(|byte| **byte == 0xEF).count(), 1);
+        assert_eq!(received.last(), Some(&0xEF));
+    }
+
+    #[test]
+    fn a_closed_socket_is_reported() {
+        let (mut mailbox, remote) = pair();
+        drop(remote);
+        mailbox.kick(1);
+        assert!(mailbox.receive(&mut Signals::default()).is_err());
+    }
+}

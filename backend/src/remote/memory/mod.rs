@@ -1,0 +1,230 @@
+//! Carveout memory: the stretches of memory that the host and a remote core share, named by device address.
+//!
+//! All of it is untrusted: the remote may change it at any time. Nothing here hands out a Rust reference into
+//! it. Values are read once, with volatile accesses of their natural size and alignment, and the caller checks
+//! and uses the copy.
+//!
+//! This is one of the few rooms with `unsafe`; everyone else works with [`CarveoutSlice`].
+
+mod barrier;
+mod copy;
+mod slice;
+
+use std::fs::File;
+use std::sync::Arc;
+
+use thiserror::Error;
+use vm_memory::{FileOffset, MmapRegion};
+
+pub use barrier::{after_observe, before_kick, before_publish, full};
+pub use slice::CarveoutSlice;
+
+/// How the CPU reaches a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Ordinary cacheable memory: accesses of any width and alignment.
+    Normal,
+    /// Device or uncached memory: only aligned accesses of up to 8 bytes, as arm64 faults on anything else
+    /// where UIO has mapped the memory Device-nGnRnE.
+    Device,
+}
+
+/// One mapped stretch of carveout memory.
+#[derive(Debug)]
+pub struct Region {
+    map: MmapRegion,
+    device_address: u64,
+    access: Access,
+}
+
+/// The regions of a remote core.
+#[derive(Clone, Debug, Default)]
+pub struct Carveouts {
+    regions: Vec<Arc<Region>>,
+}
+
+/// Why memory of a remote core cannot be used.
+#[derive(Debug, Error)]
+pub enum CarveoutError {
+    /// The size of the backing file could not be found out.
+    #[error("cannot find the size of the memory file")]
+    Size(#[source] std::io::Error),
+    /// The file ends before the region does; touching the rest would be a bus error.
+    #[error(
+        "memory file holds {found:#x} bytes, expected at least {expected:#x} (offset + size); create it larger or configure a smaller size"
+    )]
+    FileTooSmall {
+        /// Bytes that the region needs.
+        expected: u64,
+        /// Bytes that the file has.
+        found: u64,
+    },
+    /// The region could not be mapped.
+    #[error("cannot map {size:#x} bytes at offset {offset:#x} of the memory file")]
+    Map {
+        /// Offset in the file, in bytes.
+        offset: u64,
+        /// Size in bytes.
+        size: usize,
+        /// What the system said.
+        #[source]
+        source: vm_memory::mmap::MmapRegionError,
+    },
+    /// A device address range that no region holds.
+    #[error("device addresses {start:#x}..{end:#x} are in no configured memory region; the regions are {regions}", end = u128::from(*start) + u128::from(*len))]
+    Outside {
+        /// First device address.
+        start: u64,
+        /// Length in bytes.
+        len: u64,
+        /// The regions that there are.
+        regions: String,
+    },
+    /// A structure at an address that its alignment forbids.
+    #[error("device address {address:#x} is not aligned to {align} bytes")]
+    Misaligned {
+        /// The address.
+        address: u64,
+        /// The alignment in bytes.
+        align: u64,
+    },
+}
+
+impl Region {
+    /// Maps `size` bytes of `file` from `offset` on, shared, as the memory that the remote core sees at
+    /// `device_address`.
+    ///
+    /// # Errors
+    /// A file that is too small, or one that cannot be mapped.
+    pub fn map(
+        file: File,
+        offset: u64,
+        size: usize,
+        device_address: u64,
+        access: Access,
+    ) -> Result<Self, CarveoutError> {
+        let found = file.metadata().map_err(CarveoutError::Size)?.len();
+        let expected = offset.saturating_add(size as u64);
+        if found < expected {
+            return Err(CarveoutError::FileTooSmall { expected, found });
+        }
+        let map = MmapRegion::from_file(FileOffset::new(file, offset), size)
+            .map_err(|source| CarveoutError::Map { offset, size, source })?;
+        Ok(Region { map, device_address, access })
+    }
+
+    /// First device address of the region.
+    pub fn device_address(&self) -> u64 {
+        self.device_address
+    }
+
+    /// Size of the region in bytes.
+    pub fn size(&self) -> usize {
+        self.map.size()
+    }
+
+    /// Offset of `address` in this region, if the whole range lies in it.
+    fn offset_of(&self, address: u64, len: usize) -> Option<usize> {
+        let offset = usize::try_from(address.checked_sub(self.device_address)?).ok()?;
+        (offset.checked_add(len)? <= self.size()).then_some(offset)
+    }
+}
+
+impl Carveouts {
+    /// The given regions together. Where they overlap, the first one counts.
+    pub fn new(regions: Vec<Region>) -> Self {
+        Carveouts { regions: regions.into_iter().map(Arc::new).collect() }
+    }
+
+    /// The regions in the order in which they were given.
+    pub fn regions(&self) -> impl Iterator<Item = &Region> {
+        self.regions.iter().map(Arc::as_ref)
+    }
+
+    /// The `len` bytes at device address `address`, which must be a multiple of `align`.
+    ///
+    /// # Errors
+    /// A range that is not wholly in one region, or a misaligned address.
+    pub fn slice(&self, address: u64, len: usize, align: u64) -> Result<CarveoutSlice, CarveoutError> {
+        if !address.is_multiple_of(align) {
+            return Err(CarveoutError::Misaligned { address, align });
+        }
+        self.regions
+            .iter()
+            .find_map(|region| {
+                Some(CarveoutSlice::new(Arc::clone(region), region.offset_of(address, len)?, len))
+            })
+            .ok_or_else(|| CarveoutError::Outside {
+                start: address,
+                len: len as u64,
+                regions: self.describe(),
+            })
+    }
+
+    /// Bytes from `address` to the end of the region that holds it; 0 where none does.
+    pub fn room_from(&self, address: u64) -> usize {
+        self.regions().find_map(|region| Some(region.size() - region.offset_of(address, 1)?)).unwrap_or(0)
+    }
+
+    fn describe(&self) -> String {
+        let ranges: Vec<String> = self
+            .regions()
+            .map(|region| {
+                format!("{:#x}..{:#x}", region.device_address, region.device_address + region.size() as u64)
+            })
+            .collect();
+        if ranges.is_empty() { "none".to_owned() } else { ranges.join(", ") }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Anonymous carveouts for the tests of this room's neighbours.
+
+    use super::*;
+
+    /// A carveout of `size` bytes at `device_address`, not backed by any path.
+    pub(crate) fn carveouts(size: usize, device_address: u64, access: Access) -> Carveouts {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(size as u64).unwrap();
+        Carveouts::new(vec![Region::map(file, 0, size, device_address, access).unwrap()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::carveouts;
+    use super::*;
+
+    #[test]
+    fn a_range_is_found_by_its_device_address() {
+        let carveouts = carveouts(0x2000, 0x2100_0000, Access::Normal);
+        carveouts.slice(0x2100_0000, 0x2000, 16).unwrap().write_u32(0x1FFC, 7);
+        assert_eq!(carveouts.slice(0x2100_1FFC, 4, 4).unwrap().read_u32(0), 7);
+        assert_eq!(carveouts.room_from(0x2100_1000), 0x1000);
+        assert_eq!(carveouts.room_from(0x2100_2000), 0);
+    }
+
+    #[test]
+    fn a_range_outside_is_refused_with_the_regions_there_are() {
+        let carveouts = carveouts(0x1000, 0x2100_0000, Access::Normal);
+        for (address, len) in [(0x2100_0FFF, 2), (0x20FF_FFFF, 1), (u64::MAX, 16), (0, usize::MAX)] {
+            let error = carveouts.slice(address, len, 1).unwrap_err().to_string();
+            assert!(error.contains("0x21000000..0x21001000"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_misaligned_address_is_refused() {
+        let error = carveouts(0x1000, 0, Access::Normal).slice(6, 4, 4).unwrap_err();
+        assert_eq!(error.to_string(), "device address 0x6 is not aligned to 4 bytes");
+    }
+
+    #[test]
+    fn a_file_that_is_too_small_is_refused_before_anyone_touches_it() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(0x1000).unwrap();
+        let error = Region::map(file, 0x1000, 0x1000, 0, Access::Normal).unwrap_err().to_string();
+        assert!(error.contains("holds 0x1000 bytes, expected at least 0x2000"), "{error}");
+    }
+}

@@ -1,0 +1,219 @@
+//! Messages in the buffers of the two vrings: [`Inbound`] from the remote, [`Outbound`] to it.
+//!
+//! Descriptor `i` of a vring stands for buffer `i` for ever, as in virtio_rpmsg_bus. Buffers lie in carveout memory.
+
+use vm_memory::VolatileSlice;
+
+use super::memory::CarveoutSlice;
+use super::vring::{Vring, VringFault};
+use crate::rpmsg::{BUFFER_SIZE, HEADER_LEN, Header, HeaderError};
+
+/// [`BUFFER_SIZE`] as descriptors have it.
+const BUFFER_LEN: u32 = BUFFER_SIZE as u32;
+
+/// The buffers of one direction.
+#[derive(Debug)]
+pub struct Buffers {
+    memory: CarveoutSlice,
+    device_address: u64,
+    count: u16,
+}
+
+impl Buffers {
+    /// `count` buffers in `memory`, which the remote sees at `device_address`.
+    pub fn new(memory: CarveoutSlice, device_address: u64, count: u16) -> Self {
+        assert!(memory.len() >= usize::from(count) * BUFFER_SIZE, "memory for all buffers");
+        Buffers { memory, device_address, count }
+    }
+
+    fn address(&self, id: u16) -> u64 {
+        self.device_address + u64::from(id) * BUFFER_SIZE as u64
+    }
+
+    /// Offset of byte `at` of buffer `id`. Keeps accesses within the one buffer.
+    #[inline]
+    fn offset(&self, id: u16, at: usize, len: usize) -> usize {
+        assert!(id < self.count && at + len <= BUFFER_SIZE, "access within one buffer");
+        usize::from(id) * BUFFER_SIZE + at
+    }
+}
+
+/// A message from the remote, in its buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Message {
+    /// The buffer, which is the host's until it is [released](Inbound::release).
+    pub id: u16,
+    /// The header as it was when the message was taken. What it says of the length has been checked.
+    pub header: Header,
+}
+
+/// What has come from the remote.
+#[derive(Clone, Copy, Debug)]
+pub enum Arrival {
+    /// A well-formed message.
+    Message(Message),
+    /// Something that is none; its buffer went back to the remote.
+    Malformed(HeaderError),
+}
+
+/// Messages from the remote to the host: vring 0.
+#[derive(Debug)]
+pub struct Inbound {
+    vring: Vring,
+    buffers: Buffers,
+}
+
+impl Inbound {
+    /// Gives the remote all buffers to fill. It sees them once the vring is published.
+    pub fn new(mut vring: Vring, buffers: Buffers) -> Self {
+        for id in 0..buffers.count {
+            vring.describe(id, buffers.address(id), BUFFER_LEN, true);
+            vring.give(id);
+        }
+        Inbound { vring, buffers }
+    }
+
+    /// Number of buffers.
+    pub fn count(&self) -> u16 {
+        self.buffers.count
+    }
+
+    /// What names the vring in the mailbox.
+    pub fn notifyid(&self) -> u32 {
+        self.vring.notifyid()
+    }
+
+    /// The vring, for its notifications and counts.
+    pub fn vring(&mut self) -> &mut Vring {
+        &mut self.vring
+    }
+
+    /// Takes what the remote has sent next, if anything.
+    ///
+    /// # Errors
+    /// A vring that the remote has made unusable.
+    #[inline]
+    pub fn next(&mut self) -> Result<Option<Arrival>, VringFault> {
+        let Some(used) = self.vring.take_used()? else {
+            return Ok(None);
+        };
+        let header =
+            Header::from_bytes(&self.buffers.memory.read_bytes(self.buffers.offset(used.id, 0, HEADER_LEN)));
+        // OpenAMP says that it has used the whole buffer, rpmsg-lite what it has written; more is a lie.
+        let len = if used.len <= BUFFER_LEN { used.len as usize } else { 0 };
+        Ok(Some(match header.check(len) {
+            Ok(()) => Arrival::Message(Message { id: used.id, header }),
+            Err(error) => {
+                self.release(used.id);
+                Arrival::Malformed(error)
+            }
+        }))
+    }
+
+    /// Copies payload bytes from `start` on into the whole of `target`.
+    #[inline]
+    pub fn copy_payload(&self, id: u16, start: usize, target: &VolatileSlice<'_>) {
+        let offset = self.buffers.offset(id, HEADER_LEN + start, target.len());
+        self.buffers.memory.copy_to(offset, target);
+    }
+
+    /// Copies payload bytes from the start on into the whole of `target`.
+    pub fn read_payload(&self, id: u16, target: &mut [u8]) {
+        self.buffers.memory.read_into(self.buffers.offset(id, HEADER_LEN, target.len()), target);
+    }
+
+    /// Gives a buffer back to the remote, which sees it once the vring is published.
+    #[inline]
+    pub fn release(&mut self, id: u16) {
+        self.vring.give(id);
+    }
+
+    /// Gives back every buffer that the host still has.
+    pub fn release_all(&mut self) {
+        for id in 0..self.buffers.count {
+            if !self.vring.is_with_remote(id) {
+                self.release(id);
+            }
+        }
+    }
+}
+
+/// Messages from the host to the remote: vring 1.
+#[derive(Debug)]
+pub struct Outbound {
+    vring: Vring,
+    buffers: Buffers,
+    free: Vec<u16>,
+}
+
+/// A buffer to be filled and [sent](Outbound::send).
+#[derive(Debug)]
+#[must_use]
+pub struct Reserved {
+    id: u16,
+}
+
+impl Outbound {
+    /// Describes all buffers; all are free.
+    pub fn new(mut vring: Vring, buffers: Buffers) -> Self {
+        for id in 0..buffers.count {
+            vring.describe(id, buffers.address(id), 0, false);
+        }
+        let free = (0..buffers.count).rev().collect();
+        Outbound { vring, buffers, free }
+    }
+
+    /// What names the vring in the mailbox.
+    pub fn notifyid(&self) -> u32 {
+        self.vring.notifyid()
+    }
+
+    /// The vring, for its notifications and counts.
+    pub fn vring(&mut self) -> &mut Vring {
+        &mut self.vring
+    }
+
+    /// Messages that the remote has not consumed yet.
+    pub fn in_flight(&self) -> usize {
+        usize::from(self.buffers.count) - self.free.len()
+    }
+
+    /// Takes back the buffers that the remote has consumed.
+    ///
+    /// # Errors
+    /// A vring that the remote has made unusable.
+    #[inline]
+    pub fn reclaim(&mut self) -> Result<(), VringFault> {
+        while let Some(used) = self.vring.take_used()? {
+            self.free.push(used.id);
+        }
+        Ok(())
+    }
+
+    /// Takes a free buffer, if there is one.
+    #[inline]
+    pub fn reserve(&mut self) -> Option<Reserved> {
+        self.free.pop().map(|id| Reserved { id })
+    }
+
+    /// Copies the whole of `source` to `start` of the payload.
+    #[inline]
+    pub fn copy_payload(&mut self, buffer: &Reserved, start: usize, source: &VolatileSlice<'_>) {
+        let offset = self.buffers.offset(buffer.id, HEADER_LEN + start, source.len());
+        self.buffers.memory.copy_from(offset, source);
+    }
+
+    /// Copies `source` to the start of the payload.
+    pub fn write_payload(&mut self, buffer: &Reserved, source: &[u8]) {
+        self.buffers.memory.write_bytes(self.buffers.offset(buffer.id, HEADER_LEN, source.len()), source);
+    }
+
+    /// Writes the header and hands the buffer to the remote, which sees it once the vring is published.
+    #[inline]
+    pub fn send(&mut self, buffer: Reserved, header: Header) {
+        let Reserved { id } = buffer;
+        self.buffers.memory.write_bytes(self.buffers.offset(id, 0, HEADER_LEN), &header.to_bytes());
+        self.vring.set_len(id, u32::from(header.len) + HEADER_LEN as u32);
+        self.vring.give(id);
+    }
+}

@@ -1,0 +1,380 @@
+//! The driver's side of a split vring in carveout memory.
+//!
+//! Layout and protocol: virtio 1.3 section 2.7 (split virtqueues) in its legacy placement, where one block
+//! holds descriptor table, available ring and, from the next multiple of the vring's alignment on, the used ring
+//! (Linux `include/uapi/linux/virtio_ring.h`, `vring_init`).
+//!
+//! Every descriptor stands for one fixed buffer, as in virtio_rpmsg_bus. What the remote writes is not
+//! trusted: a used entry that names no buffer of the remote's is counted and passed over, an index that runs
+//! ahead of what was given out is a [`VringFault`], after which the ring cannot be used any more.
+
+use thiserror::Error;
+
+use super::memory::{CarveoutSlice, after_observe, before_publish, full};
+
+/// Bytes of one entry of the descriptor table.
+const DESCRIPTOR_LEN: usize = 16;
+/// Descriptor flag: the device writes the buffer (`VRING_DESC_F_WRITE`).
+const DESCRIPTOR_WRITE: u16 = 2;
+/// Flag in the available ring: no interrupt wanted when buffers come back (`VRING_AVAIL_F_NO_INTERRUPT`).
+const AVAIL_NO_INTERRUPT: u16 = 1;
+/// Flag in the used ring: no kick wanted when buffers are given (`VRING_USED_F_NO_NOTIFY`).
+const USED_NO_NOTIFY: u16 = 1;
+/// Largest number of entries of a split virtqueue.
+const MAX_ENTRIES: u32 = 32768;
+
+/// Where the parts of a vring are within its block of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VringLayout {
+    num: u16,
+    avail: usize,
+    used: usize,
+    size: usize,
+}
+
+/// Why a vring cannot have the given geometry.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum VringLayoutError {
+    /// The number of entries.
+    #[error("vring with {found} entries, expected a power of two from 2 to {MAX_ENTRIES}")]
+    Entries {
+        /// Entries found.
+        found: u32,
+    },
+    /// The alignment of the used ring.
+    #[error("vring with an alignment of {found} bytes, expected a power of two from 4 to 65536")]
+    Align {
+        /// Alignment found, in bytes.
+        found: u32,
+    },
+}
+
+impl VringLayout {
+    /// Smallest alignment of a vring's start in bytes: that of the descriptor table.
+    pub const MIN_ALIGN: u64 = 16;
+
+    /// The layout of a vring of `num` entries whose used ring starts at a multiple of `align` bytes.
+    ///
+    /// # Errors
+    /// Anything but powers of two in the ranges that the error names.
+    pub fn new(num: u32, align: u32) -> Result<Self, VringLayoutError> {
+        let entries = match u16::try_from(num) {
+            Ok(entries) if num.is_power_of_two() && (2..=MAX_ENTRIES).contains(&num) => entries,
+            _ => return Err(VringLayoutError::Entries { found: num }),
+        };
+        if !align.is_power_of_two() || !(4..=65536).contains(&align) {
+            return Err(VringLayoutError::Align { found: align });
+        }
+        let count = usize::from(entries);
+        let avail = DESCRIPTOR_LEN * count;
+        let used = (avail + 2 * (3 + count)).next_multiple_of(align as usize);
+        Ok(VringLayout { num: entries, avail, used, size: used + 6 + 8 * count })
+    }
+
+    /// Number of entries.
+    pub fn num(self) -> u16 {
+        self.num
+    }
+
+    /// Size of the whole block in bytes (`vring_size`).
+    pub fn size(self) -> usize {
+        self.size
+    }
+}
+
+/// What makes a vring unusable: the remote has to be started anew.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum VringFault {
+    /// The remote claims to have used more buffers than it was given.
+    #[error(
+        "used index jumped from {from} to {to} where the remote holds {held} buffers; the remote has crashed or its memory is overwritten"
+    )]
+    IndexJump {
+        /// Index up to which entries were taken.
+        from: u16,
+        /// Index found.
+        to: u16,
+        /// Buffers that the remote holds.
+        held: u16,
+    },
+}
+
+/// A used entry, taken off the ring and checked against what the remote holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// The descriptor, which is the host's again.
+    pub id: u16,
+    /// What the remote says it has written, in bytes. Unchecked.
+    pub len: u32,
+}
+
+/// The driver's end of one vring.
+#[derive(Debug)]
+pub struct Vring {
+    memory: CarveoutSlice,
+    layout: VringLayout,
+    notifyid: u32,
+    /// Index of the next entry of the available ring to be written.
+    next_avail: u16,
+    /// Index that the remote knows.
+    published: u16,
+    /// Index of the next used entry to be taken.
+    next_used: u16,
+    /// Used index as last read.
+    seen_used: u16,
+    /// Per descriptor: whether the remote holds it.
+    with_remote: Vec<bool>,
+    held: u16,
+    bogus_used: u64,
+}
+
+impl Vring {
+    /// Clears the block of memory and makes an empty vring of it. `memory` must be as long as the layout says;
+    /// `notifyid` is what names this vring in the mailbox.
+    pub fn new(memory: CarveoutSlice, layout: VringLayout, notifyid: u32) -> Self {
+        assert_eq!(memory.len(), layout.size(), "vring memory as long as its layout");
+        for offset in (0..layout.size() - 1).step_by(2) {
+            memory.write_u16(offset, 0);
+        }
+        let num = usize::from(layout.num);
+        Vring {
+            memory,
+            layout,
+            notifyid,
+            next_avail: 0,
+            published: 0,
+            next_used: 0,
+            seen_used: 0,
+            with_remote: vec![false; num],
+            held: 0,
+            bogus_used: 0,
+        }
+    }
+
+    /// What names this vring in the mailbox.
+    pub fn notifyid(&self) -> u32 {
+        self.notifyid
+    }
+
+    /// Number of entries.
+    pub fn num(&self) -> u16 {
+        self.layout.num
+    }
+
+    /// Used entries that named no buffer of the remote's and were passed over.
+    pub fn bogus_used(&self) -> u64 {
+        self.bogus_used
+    }
+
+    /// Writes descriptor `id`: a buffer of `len` bytes at device address `address`.
+    pub fn describe(&mut self, id: u16, address: u64, len: u32, writable: bool) {
+        let at = DESCRIPTOR_LEN * usize::from(id);
+        self.memory.write_u64(at, address);
+        self.memory.write_u32(at + 8, len);
+        self.memory.write_u16(at + 12, if writable { DESCRIPTOR_WRITE } else { 0 });
+        self.memory.write_u16(at + 14, 0);
+    }
+
+    /// Writes the length of descriptor `id` anew, in bytes.
+    #[inline]
+    pub fn set_len(&mut self, id: u16, len: u32) {
+        self.memory.write_u32(DESCRIPTOR_LEN * usize::from(id) + 8, len);
+    }
+
+    /// Puts descriptor `id`, which must be the host's, into the available ring. The remote sees it with the next
+    /// [`publish`](Self::publish).
+    #[inline]
+    pub fn give(&mut self, id: u16) {
+        let with_remote = &mut self.with_remote[usize::from(id)];
+        assert!(!*with_remote, "descriptor given twice");
+        *with_remote = true;
+        self.held += 1;
+        let entry = usize::from(self.next_avail % self.layout.num);
+        self.memory.write_u16(self.layout.avail + 4 + 2 * entry, id);
+        self.next_avail = self.next_avail.wrapping_add(1);
+    }
+
+    /// Makes everything given visible to the remote. Returns whether it wants a kick for it.
+    #[inline]
+    pub fn publish(&mut self) -> bool {
+        if self.published == self.next_avail {
+            return false;
+        }
+        before_publish();
+        self.memory.write_u16(self.layout.avail + 2, self.next_avail);
+        self.published = self.next_avail;
+        full();
+        self.memory.read_u16(self.layout.used) & USED_NO_NOTIFY == 0
+    }
+
+    /// Takes the next used entry, if there is one.
+    ///
+    /// # Errors
+    /// A used index beyond what the remote was given.
+    #[inline]
+    pub fn take_used(&mut self) -> Result<Option<Used>, VringFault> {
+        loop {
+            if self.next_used == self.seen_used {
+                let index = self.memory.read_u16(self.layout.used + 2);
+                if index == self.next_used {
+                    return Ok(None);
+                }
+                let held = self.held;
+                if index.wrapping_sub(self.next_used) > held {
+                    return Err(VringFault::IndexJump { from: self.next_used, to: index, held });
+                }
+                after_observe();
+                self.seen_used = index;
+            }
+            let entry = self.layout.used + 4 + 8 * usize::from(self.next_used % self.layout.num);
+            let (id, len) = (self.memory.read_u32(entry), self.memory.read_u32(entry + 4));
+            self.next_used = self.next_used.wrapping_add(1);
+            if let Ok(id) = u16::try_from(id)
+                && let Some(with_remote) = self.with_remote.get_mut(usize::from(id))
+                && std::mem::take(with_remote)
+            {
+                self.held -= 1;
+                return Ok(Some(Used { id, len }));
+            }
+            self.bogus_used += 1;
+        }
+    }
+
+    /// Whether the remote holds descriptor `id`.
+    pub fn is_with_remote(&self, id: u16) -> bool {
+        self.with_remote[usize::from(id)]
+    }
+
+    /// Whether there is something for [`take_used`](Self::take_used).
+    #[inline]
+    pub fn has_used(&self) -> bool {
+        self.memory.read_u16(self.layout.used + 2) != self.next_used
+    }
+
+    /// Tells the remote whether a kick is wanted when it has used buffers. After switching it on, look at the ring
+    /// once more: what came in between was not signalled.
+    pub fn want_interrupts(&mut self, wanted: bool) {
+        self.memory.write_u16(self.layout.avail, if wanted { 0 } else { AVAIL_NO_INTERRUPT });
+        full();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::Access;
+    use super::super::memory::testing::carveouts;
+    use super::*;
+
+    /// Used ring of the remote, written by hand.
+    struct Remote {
+        memory: CarveoutSlice,
+        layout: VringLayout,
+        index: u16,
+    }
+
+    impl Remote {
+        fn use_entry(&mut self, id: u32, len: u32) {
+            let entry = self.layout.used + 4 + 8 * usize::from(self.index % self.layout.num);
+            self.memory.write_u32(entry, id);
+            self.memory.write_u32(entry + 4, len);
+            self.set_index(self.index.wrapping_add(1));
+        }
+
+        fn set_index(&mut self, index: u16) {
+            self.index = index;
+            self.memory.write_u16(self.layout.used + 2, index);
+        }
+    }
+
+    fn vring(num: u32) -> (Vring, Remote) {
+        let layout = VringLayout::new(num, 16).unwrap();
+        let memory = carveouts(0x10000, 0x1000, Access::Device).slice(0x1000, layout.size(), 16).unwrap();
+        let vring = Vring::new(memory.clone(), layout, 0);
+        (vring, Remote { memory, layout, index: 0 })
+    }
+
+    #[test]
+    fn the_layout_is_that_of_vring_init() {
+        let layout = VringLayout::new(256, 4096).unwrap();
+        assert_eq!((layout.avail, layout.used, layout.size()), (4096, 8192, 8192 + 6 + 2048));
+        let layout = VringLayout::new(2, 4).unwrap();
+        assert_eq!((layout.avail, layout.used, layout.size()), (32, 44, 44 + 22));
+    }
+
+    #[test]
+    fn impossible_geometries_are_refused() {
+        for num in [0, 1, 3, 65536, u32::MAX] {
+            assert_eq!(VringLayout::new(num, 16), Err(VringLayoutError::Entries { found: num }));
+        }
+        for align in [0, 2, 24, 1 << 17] {
+            assert_eq!(VringLayout::new(256, align), Err(VringLayoutError::Align { found: align }));
+        }
+    }
+
+    #[test]
+    fn what_is_given_is_seen_by_the_remote_only_once_published() {
+        let (mut vring, remote) = vring(4);
+        vring.describe(3, 0xABCD, 512, true);
+        vring.give(3);
+        assert_eq!(remote.memory.read_u16(remote.layout.avail + 2), 0);
+        assert!(vring.publish());
+        assert_eq!(remote.memory.read_u16(remote.layout.avail + 2), 1);
+        assert_eq!(remote.memory.read_u16(remote.layout.avail + 4), 3);
+        assert_eq!(remote.memory.read_u64(3 * 16), 0xABCD);
+        assert!(!vring.publish(), "nothing new, nothing to kick");
+    }
+
+    #[test]
+    fn a_remote_that_wants_no_kick_gets_none() {
+        let (mut vring, remote) = vring(4);
+        remote.memory.write_u16(remote.layout.used, USED_NO_NOTIFY);
+        vring.give(0);
+        assert!(!vring.publish());
+    }
+
+    #[test]
+    fn buffers_come_back_in_any_order_through_many_rounds() {
+        let (mut vring, mut remote) = vring(4);
+        for round in 0..50_000_u32 {
+            for id in 0..4 {
+                vring.give(id);
+            }
+            vring.publish();
+            for id in [2, 0, 3, 1] {
+                remote.use_entry(id, round);
+            }
+            for id in [2, 0, 3, 1] {
+                assert_eq!(vring.take_used(), Ok(Some(Used { id, len: round })));
+            }
+            assert_eq!(vring.take_used(), Ok(None));
+        }
+        assert_eq!(vring.bogus_used(), 0);
+    }
+
+    #[test]
+    fn used_entries_that_name_no_buffer_of_the_remote_are_counted_and_passed_over() {
+        let (mut vring, mut remote) = vring(8);
+        for id in 0..6 {
+            vring.give(id);
+        }
+        vring.publish();
+        for id in [1, 1, 7, 8, 0x1_0002, 5] {
+            remote.use_entry(id, 0);
+        }
+        assert_eq!(vring.take_used(), Ok(Some(Used { id: 1, len: 0 })));
+        assert_eq!(vring.take_used(), Ok(Some(Used { id: 5, len: 0 })));
+        assert_eq!(vring.take_used(), Ok(None));
+        assert_eq!(vring.bogus_used(), 4);
+    }
+
+    #[test]
+    fn an_index_beyond_what_was_given_is_a_fault() {
+        let (mut vring, mut remote) = vring(8);
+        vring.give(0);
+        vring.publish();
+        remote.set_index(2);
+        assert_eq!(vring.take_used(), Err(VringFault::IndexJump { from: 0, to: 2, held: 1 }));
+        remote.set_index(0xFFFF);
+        assert_eq!(vring.take_used(), Err(VringFault::IndexJump { from: 0, to: 0xFFFF, held: 1 }));
+    }
+}
