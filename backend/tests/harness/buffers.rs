@@ -17,18 +17,12 @@ pub struct Pool {
 }
 
 /// The receive queue's part of guest RAM.
-pub const RX_POOL: Pool = Pool {
-    ring: MAIN_BASE + 0x1000,
-    buffers: MAIN_BASE + 0x10_0000,
-    tables: MAIN_BASE + 0x30_0000,
-};
+pub const RX_POOL: Pool =
+    Pool { ring: MAIN_BASE + 0x1000, buffers: MAIN_BASE + 0x10_0000, tables: MAIN_BASE + 0x30_0000 };
 
 /// The transmit queue's part of guest RAM.
-pub const TX_POOL: Pool = Pool {
-    ring: MAIN_BASE + 0x1_0000,
-    buffers: MAIN_BASE + 0x20_0000,
-    tables: MAIN_BASE + 0x40_0000,
-};
+pub const TX_POOL: Pool =
+    Pool { ring: MAIN_BASE + 0x1_0000, buffers: MAIN_BASE + 0x20_0000, tables: MAIN_BASE + 0x40_0000 };
 
 impl Pool {
     /// Where the queue's ring lies if it has so many entries.
@@ -64,18 +58,12 @@ pub struct Pieces {
 
 impl Pieces {
     fn cut(base: u64, len: usize, cuts: &[u32]) -> Self {
-        let mut pieces = Pieces {
-            segments: [Segment { addr: base, len: 0 }; MAX_SEGMENTS],
-            count: 0,
-        };
+        let mut pieces = Pieces { segments: [Segment { addr: base, len: 0 }; MAX_SEGMENTS], count: 0 };
         let mut left = u32::try_from(len).expect("a buffer of a few bytes");
         for wanted in cuts.iter().copied().chain([u32::MAX]) {
             let len = wanted.min(left);
             left -= len;
-            pieces.segments[pieces.count] = Segment {
-                addr: base + u64::from(left),
-                len,
-            };
+            pieces.segments[pieces.count] = Segment { addr: base + u64::from(left), len };
             pieces.count += 1;
             if left == 0 {
                 break;

@@ -37,18 +37,7 @@ impl Directory {
 
     /// The address of a service by its name.
     pub fn find(&self, name: &str) -> Option<u32> {
-        self.services
-            .iter()
-            .find(|(known, _)| known.as_bytes() == name.as_bytes())
-            .map(|(_, addr)| *addr)
-    }
-
-    /// Names and addresses of all services.
-    pub fn services(&self) -> Vec<(String, u32)> {
-        self.services
-            .iter()
-            .map(|(name, addr)| (name.to_string(), *addr))
-            .collect()
+        self.services.iter().find(|(known, _)| known.as_bytes() == name.as_bytes()).map(|(_, addr)| *addr)
     }
 
     /// Everything that was ever told, in order.

@@ -23,7 +23,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::buffers::{Pool, RX_POOL, TX_POOL};
 use super::directory::Directory;
 use super::ram::Ram;
-use super::ring::{Access, DriverRing, Segment};
+use super::ring::{Access, BY_HAND, DriverRing, Segment};
 
 /// How long any wait may take before the test is taken for stuck. Nothing is ever timed by it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -93,6 +93,7 @@ pub struct Driver {
     endpoints: HashSet<u32>,
     directory: Directory,
     received: u64,
+    calls_heard: u64,
 }
 
 impl Driver {
@@ -117,6 +118,7 @@ impl Driver {
             endpoints: HashSet::new(),
             directory: Directory::default(),
             received: 0,
+            calls_heard: 0,
         };
         driver.probe();
         driver
@@ -179,13 +181,7 @@ impl Driver {
             RX_POOL.fill(&self.ram, slot, GUARD);
         }
         let buffer = RX_POOL.cut(slot, BUFFER_SIZE, &self.options.rx_cuts);
-        self.make_available(
-            RX,
-            buffer.segments(),
-            Access::DeviceWrites,
-            RX_POOL.table(slot),
-            slot,
-        );
+        self.make_available(RX, buffer.segments(), Access::DeviceWrites, RX_POOL.table(slot), slot);
     }
 
     fn make_available(&mut self, queue: usize, segments: &[Segment], access: Access, table: u64, slot: u16) {
@@ -238,14 +234,8 @@ impl Driver {
             "INVARIANT VIOLATION: used.len {used_len} for a receive buffer of {BUFFER_SIZE} bytes"
         );
         let mut bytes = [0; BUFFER_SIZE];
-        let read_len = if self.options.guarded {
-            BUFFER_SIZE
-        } else {
-            used_len
-        };
-        RX_POOL
-            .cut(slot, BUFFER_SIZE, &self.options.rx_cuts)
-            .read(&self.ram, &mut bytes[..read_len]);
+        let read_len = if self.options.guarded { BUFFER_SIZE } else { used_len };
+        RX_POOL.cut(slot, BUFFER_SIZE, &self.options.rx_cuts).read(&self.ram, &mut bytes[..read_len]);
         let header = Header::from_bytes(bytes.first_chunk().expect("a buffer holds a header"));
         let (src, dst) = (header.src, header.dst);
         assert_eq!(
@@ -272,22 +262,13 @@ impl Driver {
                 self.endpoints.contains(&dst),
                 "INVARIANT VIOLATION: message from {src:#x} for {dst:#x}, which is no endpoint of this guest: {payload:02x?}"
             );
-            self.inbox.push_back(Message {
-                src,
-                dst,
-                payload: payload.to_vec(),
-            });
+            self.inbox.push_back(Message { src, dst, payload: payload.to_vec() });
         }
     }
 
     /// Opens an endpoint: messages for this address are no surprise from now on.
     pub fn open(&mut self, address: u32) {
         self.endpoints.insert(address);
-    }
-
-    /// Closes an endpoint: no message for it may arrive any more.
-    pub fn close(&mut self, address: u32) {
-        self.endpoints.remove(&address);
     }
 
     /// The next message, if one is there.
@@ -309,12 +290,6 @@ impl Driver {
     }
 
     // ----- services
-
-    /// Services that the guest has been told of and that still stand.
-    pub fn services(&mut self) -> Vec<(String, u32)> {
-        self.drain();
-        self.directory.services()
-    }
 
     /// Every name-service message since the driver came up.
     pub fn news(&self) -> &[Announcement] {
@@ -351,11 +326,8 @@ impl Driver {
     }
 
     fn send_news(&mut self, name: &str, address: u32, kind: AnnouncementKind) {
-        let news = Announcement {
-            name: ServiceName::new(name).expect("a service name"),
-            addr: address,
-            kind,
-        };
+        let news =
+            Announcement { name: ServiceName::new(name).expect("a service name"), addr: address, kind };
         self.send(address, NAME_SERVICE_ADDRESS, &news.to_bytes());
     }
 
@@ -391,13 +363,7 @@ impl Driver {
         };
         let buffer = TX_POOL.cut(slot, bytes.len(), &self.options.tx_cuts);
         buffer.write(&self.ram, bytes);
-        self.make_available(
-            TX,
-            buffer.segments(),
-            Access::DeviceReads,
-            TX_POOL.table(slot),
-            slot,
-        );
+        self.make_available(TX, buffer.segments(), Access::DeviceReads, TX_POOL.table(slot), slot);
         self.rings[TX].kick();
         true
     }
@@ -406,7 +372,9 @@ impl Driver {
     fn reclaim(&mut self) {
         while let Some(used) = self.rings[TX].pop() {
             assert_eq!(used.len, 0, "INVARIANT VIOLATION: used.len of a transmit buffer");
-            self.free_tx.push(used.token);
+            if used.token != BY_HAND {
+                self.free_tx.push(used.token);
+            }
         }
     }
 
@@ -418,41 +386,54 @@ impl Driver {
 
     /// Waits until the device has taken everything that was sent.
     pub fn flush(&mut self) {
-        self.until("the transmit ring to empty", |driver| driver.unsent() == 0);
+        self.until_called("the transmit ring to empty", |driver| driver.unsent() == 0, |_| true);
     }
 
     // ----- waiting
 
     /// Waits until `done`, which is asked again after each call of the device.
-    pub fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
-        if done(self) {
-            return;
-        }
-        let deadline = Instant::now() + PATIENCE;
-        self.rings[TX].enable_callbacks();
+    pub fn until(&mut self, what: &str, done: impl FnMut(&mut Self) -> bool) {
+        self.until_called(what, done, |driver| driver.free_tx.is_empty());
+    }
+
+    /// The same, for those who also wait for transmit buffers while some are still free.
+    fn until_called(
+        &mut self,
+        what: &str,
+        mut done: impl FnMut(&mut Self) -> bool,
+        wants_tx: impl Fn(&Self) -> bool,
+    ) {
+        let mut deadline = None;
         while !done(self) {
-            self.wait(what, deadline);
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
+            let wants_tx = wants_tx(self);
+            self.wait(what, wants_tx, deadline);
         }
-        self.rings[TX].disable_callbacks();
     }
 
     /// Sleeps until the device calls, unless there is something to look at already. Receiving goes on meanwhile, as it
-    /// does in a guest's interrupt handler.
-    fn wait(&mut self, what: &str, deadline: Instant) {
+    /// does in a guest's interrupt handler. As in Linux, the device calls for transmit buffers only while somebody waits
+    /// for them.
+    fn wait(&mut self, what: &str, wants_tx: bool, deadline: Instant) {
+        if wants_tx {
+            self.rings[TX].enable_callbacks();
+        }
         // The last look may have been before callbacks were asked for.
-        if !self.rings.iter().any(DriverRing::has_used) {
+        let nothing_yet = !self.rings[RX].has_used() && (!wants_tx || !self.rings[TX].has_used());
+        if nothing_yet {
             let left = deadline.saturating_duration_since(Instant::now());
-            let mut events = [EpollEvent::default(); 2];
             let left = i32::try_from(left.as_millis()).expect("a short patience");
+            let mut events = [EpollEvent::default(); 2];
             let ready = self.calls.wait(left, &mut events).expect("wait for a call");
-            assert!(
-                ready > 0,
-                "stuck: no {what} within {PATIENCE:?}; {}",
-                self.state()
-            );
+            assert!(ready > 0, "stuck: no {what} within {PATIENCE:?}; {}", self.state());
         }
         for ring in &self.rings {
-            let _no_call = ring.call_fd().read();
+            if ring.call_fd().read().is_ok() {
+                self.calls_heard += 1;
+            }
+        }
+        if wants_tx {
+            self.rings[TX].disable_callbacks();
         }
         self.drain();
         self.reclaim();
@@ -462,24 +443,19 @@ impl Driver {
     pub fn state(&self) -> String {
         let ring = |ring: &DriverRing| {
             let (avail, used) = (ring.avail_idx(), ring.used_idx());
-            format!(
-                "avail {avail}, used {used}, {} at the device, {} kicks",
-                ring.in_flight(),
-                ring.kicks()
-            )
+            format!("avail {avail}, used {used}, {} at the device, {} kicks", ring.in_flight(), ring.kicks())
         };
         format!(
-            "RX: {}; TX: {}; {} received",
+            "RX: {}; TX: {}; {} received, {} calls",
             ring(&self.rings[RX]),
             ring(&self.rings[TX]),
-            self.received
+            self.received,
+            self.calls_heard
         )
     }
 }
 
 fn listen(calls: &Epoll, operation: ControlOperation, call: &EventFd) {
     let event = EpollEvent::new(EventSet::IN, 0);
-    calls
-        .ctl(operation, call.as_raw_fd(), event)
-        .expect("call fd in epoll");
+    calls.ctl(operation, call.as_raw_fd(), event).expect("call fd in epoll");
 }

@@ -34,19 +34,13 @@ impl GuestOptions {
         GuestOptions {
             flavour: Flavour::CloudHypervisor,
             memory: MemoryMessages::Table,
-            driver: DriverOptions {
-                name_service: false,
-                ..DriverOptions::default()
-            },
+            driver: DriverOptions { name_service: false, ..DriverOptions::default() },
         }
     }
 
     /// The default guest with another driver.
     pub fn with_driver(driver: DriverOptions) -> Self {
-        GuestOptions {
-            driver,
-            ..GuestOptions::default()
-        }
+        GuestOptions { driver, ..GuestOptions::default() }
     }
 }
 
@@ -70,11 +64,7 @@ impl Guest {
     pub fn connect_only(socket: &Path, options: GuestOptions) -> Self {
         let vmm = Vmm::connect(socket, options.flavour, options.memory)
             .unwrap_or_else(|e| panic!("handshake on {}: {e}", socket.display()));
-        Guest {
-            vmm,
-            driver: Driver::new(options.driver),
-            stopped_at: Some([0; QUEUES]),
-        }
+        Guest { vmm, driver: Driver::new(options.driver), stopped_at: Some([0; QUEUES]) }
     }
 
     /// Loads the driver: it has cleared its rings and posted its buffers, and the VMM starts the device.
@@ -111,9 +101,7 @@ impl Guest {
     fn start(&mut self, bases: [u16; QUEUES]) {
         let features = self.features();
         let region = self.driver.ram().main_region();
-        self.vmm
-            .start(features, region, self.driver.rings(), bases)
-            .expect("device started");
+        self.vmm.start(features, region, self.driver.rings(), bases).expect("device started");
         self.stopped_at = None;
     }
 
@@ -149,9 +137,12 @@ impl Guest {
     /// Replaces the event fd by which the device calls for a queue, while it runs.
     pub fn change_call_fd(&mut self, queue: usize) {
         let _old = self.driver.replace_call_fd(queue);
-        self.vmm
-            .set_call(queue, self.driver.rings()[queue].call_fd())
-            .expect("SET_VRING_CALL");
+        self.unmask(queue);
+    }
+
+    /// Points a queue's calls at the guest again, after [`Vmm::mask`].
+    pub fn unmask(&mut self, queue: usize) {
+        self.vmm.set_call(queue, self.driver.rings()[queue].call_fd()).expect("SET_VRING_CALL");
     }
 
     /// Sends a message to an echo service and checks that it comes back as it was, as the next message.

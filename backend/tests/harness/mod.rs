@@ -12,15 +12,18 @@
 //!
 //! Every wait is for an event, with a time-out that only keeps a broken test from hanging. Whoever owns a process ends it
 //! by its handle.
-#![allow(
-    unreachable_pub,
-    reason = "written as a library for the test binaries that take it in"
-)]
+#![allow(unreachable_pub, reason = "written as a library for the test binaries that take it in")]
 
 pub mod buffers;
 pub mod directory;
+pub mod doorbell;
 pub mod driver;
 pub mod guest;
+pub mod process;
+pub mod program;
 pub mod ram;
+pub mod rig;
 pub mod ring;
+pub mod softcore;
+pub mod stream;
 pub mod vmm;

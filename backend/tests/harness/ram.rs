@@ -44,10 +44,7 @@ impl Ram {
             range(HOTPLUG_BASE, HOTPLUG_SIZE, MAIN_SIZE as u64),
         ])
         .expect("guest RAM mapped");
-        Ram {
-            mem,
-            file: Arc::new(file),
-        }
+        Ram { mem, file: Arc::new(file) }
     }
 
     /// The mapping itself, for code that works on guest memory.
@@ -57,16 +54,12 @@ impl Ram {
 
     /// Writes bytes at a guest physical address.
     pub fn write(&self, at: u64, bytes: &[u8]) {
-        self.mem
-            .write_slice(bytes, GuestAddress(at))
-            .expect("write inside guest RAM");
+        self.mem.write_slice(bytes, GuestAddress(at)).expect("write inside guest RAM");
     }
 
     /// Fills a buffer from a guest physical address.
     pub fn read(&self, at: u64, into: &mut [u8]) {
-        self.mem
-            .read_slice(into, GuestAddress(at))
-            .expect("read inside guest RAM");
+        self.mem.read_slice(into, GuestAddress(at)).expect("read inside guest RAM");
     }
 
     /// Reads an array of bytes at a guest physical address.
@@ -83,26 +76,17 @@ impl Ram {
 
     /// Reads a ring index or flag word.
     pub fn load(&self, at: u64, order: Ordering) -> u16 {
-        u16::from_le(
-            self.mem
-                .load(GuestAddress(at), order)
-                .expect("load inside guest RAM"),
-        )
+        u16::from_le(self.mem.load(GuestAddress(at), order).expect("load inside guest RAM"))
     }
 
     /// Writes a ring index or flag word.
     pub fn store(&self, at: u64, value: u16, order: Ordering) {
-        self.mem
-            .store(value.to_le(), GuestAddress(at), order)
-            .expect("store inside guest RAM");
+        self.mem.store(value.to_le(), GuestAddress(at), order).expect("store inside guest RAM");
     }
 
     /// Where the VMM (this process) sees a guest physical address: what SET_VRING_ADDR speaks of.
     pub fn host_address(&self, at: u64) -> u64 {
-        self.mem
-            .get_host_address(GuestAddress(at))
-            .expect("address inside guest RAM")
-            .addr() as u64
+        self.mem.get_host_address(GuestAddress(at)).expect("address inside guest RAM").addr() as u64
     }
 
     /// The region with rings and buffers, as the VMM announces it.

@@ -2,8 +2,8 @@
 //!
 //! It publishes every chain at once, suppresses and asks for notifications as Linux does, and holds the device to
 //! completing in ring order: a used entry out of order, of an unknown chain or beyond what was made available is an
-//! invariant violation and panics. Hostile tests write entries of their own with [`DriverRing::write_descriptor`] and
-//! [`DriverRing::publish`].
+//! invariant violation and panics. Hostile tests build chains of their own with
+//! [`DriverRing::take_descriptor`], [`DriverRing::write_descriptor`] and [`DriverRing::hand_over`].
 
 use std::collections::VecDeque;
 use std::sync::atomic::{Ordering, fence};
@@ -24,6 +24,8 @@ const SUPPRESS: u16 = 1;
 
 /// Bytes of one descriptor.
 pub const DESC_LEN: u64 = 16;
+/// What a chain is added with that the driver does not account for, because a test has made it by hand.
+pub const BY_HAND: u16 = u16::MAX;
 
 /// Where a ring lies in guest memory, and how many entries it has.
 #[derive(Clone, Copy, Debug)]
@@ -44,17 +46,7 @@ impl Place {
         let entries = u64::from(size);
         let avail = base + DESC_LEN * entries;
         let used = (avail + 6 + 2 * entries).next_multiple_of(4);
-        Place {
-            size,
-            desc: base,
-            avail,
-            used,
-        }
-    }
-
-    /// The first address behind the ring.
-    pub fn end(&self) -> u64 {
-        self.used + 6 + 8 * u64::from(self.size)
+        Place { size, desc: base, avail, used }
     }
 }
 
@@ -69,8 +61,8 @@ pub struct Descriptor {
 
 impl Descriptor {
     /// The descriptor's bytes.
-    pub fn to_bytes(self) -> [u8; DESC_LEN as usize] {
-        let mut bytes = [0; DESC_LEN as usize];
+    pub fn to_bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
         bytes[0..8].copy_from_slice(&self.addr.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.len.to_le_bytes());
         bytes[12..14].copy_from_slice(&self.flags.to_le_bytes());
@@ -133,11 +125,7 @@ pub struct DriverRing {
 impl DriverRing {
     /// Clears the ring's memory and starts with nothing available.
     pub fn new(name: &'static str, ram: &Ram, place: Place, event_idx: bool) -> Self {
-        assert!(
-            place.size.is_power_of_two(),
-            "{name} ring of {} entries",
-            place.size
-        );
+        assert!(place.size.is_power_of_two(), "{name} ring of {} entries", place.size);
         let mut ring = DriverRing {
             name,
             ram: ram.clone(),
@@ -159,12 +147,7 @@ impl DriverRing {
 
     /// What a new driver does with the ring: clears its memory and begins at zero. The event fds stay, they are the VMM's.
     pub fn reset(&mut self, event_idx: bool) {
-        let Place {
-            size,
-            desc,
-            avail,
-            used,
-        } = self.place;
+        let Place { size, desc, avail, used } = self.place;
         let entries = usize::from(size);
         self.ram.zero(desc, 16 * entries);
         self.ram.zero(avail, 6 + 2 * entries);
@@ -239,11 +222,7 @@ impl DriverRing {
 
     /// Makes a chain of segments available. `token` comes back with [`DriverRing::pop`].
     pub fn add(&mut self, segments: &[Segment], access: Access, token: u16) {
-        assert!(
-            !segments.is_empty() && self.has_room(segments.len()),
-            "{} ring is full",
-            self.name
-        );
+        assert!(!segments.is_empty() && self.has_room(segments.len()), "{} ring is full", self.name);
         let mut ids = self.free.drain(..segments.len()).peekable();
         let head = *ids.peek().expect("one segment at least");
         let mut descriptors = 0;
@@ -270,24 +249,19 @@ impl DriverRing {
         }
         let id = self.free.pop_front().expect("room checked above");
         let len = u32::try_from(at - table).expect("a short table");
-        self.write_descriptor(
-            id,
-            Descriptor {
-                addr: table,
-                len,
-                flags: DESC_INDIRECT,
-                next: 0,
-            },
-        );
+        self.write_descriptor(id, Descriptor { addr: table, len, flags: DESC_INDIRECT, next: 0 });
         self.hand_over(id, 1, token);
     }
 
-    fn hand_over(&mut self, head: u16, descriptors: u16, token: u16) {
-        self.in_flight.push_back(InFlight {
-            head,
-            descriptors,
-            token,
-        });
+    /// Takes a descriptor that is in no chain, to build a chain by hand.
+    pub fn take_descriptor(&mut self) -> u16 {
+        self.free.pop_front().unwrap_or_else(|| panic!("{} ring is full", self.name))
+    }
+
+    /// Makes a chain available that begins at `head`. When the device gives it back, so many descriptors are free again,
+    /// following the links in the table.
+    pub fn hand_over(&mut self, head: u16, descriptors: u16, token: u16) {
+        self.in_flight.push_back(InFlight { head, descriptors, token });
         self.publish(head);
     }
 
@@ -299,15 +273,10 @@ impl DriverRing {
     /// Puts `head` into the available ring and publishes the new index, whatever `head` is.
     pub fn publish(&mut self, head: u16) {
         let slot = self.avail_idx % self.place.size;
-        self.ram.store(
-            self.place.avail + 4 + 2 * u64::from(slot),
-            head,
-            Ordering::Relaxed,
-        );
+        self.ram.store(self.place.avail + 4 + 2 * u64::from(slot), head, Ordering::Relaxed);
         self.avail_idx = self.avail_idx.wrapping_add(1);
         self.added = self.added.wrapping_add(1);
-        self.ram
-            .store(self.place.avail + 2, self.avail_idx, Ordering::Release);
+        self.ram.store(self.place.avail + 2, self.avail_idx, Ordering::Release);
     }
 
     /// Kicks the device if it wants to hear of what was published since the last time.
@@ -316,10 +285,8 @@ impl DriverRing {
         let old = self.avail_idx.wrapping_sub(self.added);
         let added = std::mem::take(&mut self.added);
         let wanted = if self.event_idx {
-            let avail_event = self.ram.load(
-                self.place.used + 4 + 8 * u64::from(self.place.size),
-                Ordering::Relaxed,
-            );
+            let avail_event =
+                self.ram.load(self.place.used + 4 + 8 * u64::from(self.place.size), Ordering::Relaxed);
             // vring_need_event() of include/uapi/linux/virtio_ring.h
             self.avail_idx.wrapping_sub(avail_event).wrapping_sub(1) < added && self.avail_idx != old
         } else {
@@ -349,10 +316,7 @@ impl DriverRing {
         }
         let ahead = used_idx.wrapping_sub(self.last_used);
         let Some(expected) = self.in_flight.pop_front() else {
-            panic!(
-                "INVARIANT VIOLATION: {} ring: {ahead} chains used with none at the device",
-                self.name
-            );
+            panic!("INVARIANT VIOLATION: {} ring: {ahead} chains used with none at the device", self.name);
         };
         let slot = u64::from(self.last_used % self.place.size);
         let [a, b, c, d, e, f, g, h] = self.ram.read_array(self.place.used + 4 + 8 * slot);
@@ -375,10 +339,7 @@ impl DriverRing {
         if self.callbacks && self.event_idx {
             self.ask_for_call();
         }
-        Some(Used {
-            token: expected.token,
-            len,
-        })
+        Some(Used { token: expected.token, len })
     }
 
     /// Gives the descriptors of a chain back to the free ones; their ids are read off the table again.
@@ -387,9 +348,7 @@ impl DriverRing {
         for left in (0..chain.descriptors).rev() {
             self.free.push_back(id);
             if left > 0 {
-                id = self
-                    .ram
-                    .load(self.place.desc + DESC_LEN * u64::from(id) + 14, Ordering::Relaxed);
+                id = self.ram.load(self.place.desc + DESC_LEN * u64::from(id) + 14, Ordering::Relaxed);
             }
         }
     }
@@ -415,8 +374,7 @@ impl DriverRing {
     }
 
     fn ask_for_call(&self) {
-        self.ram
-            .store(self.used_event(), self.last_used, Ordering::Relaxed);
+        self.ram.store(self.used_event(), self.last_used, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
@@ -430,16 +388,7 @@ fn write_descriptor(ram: &Ram, place: Place, id: u16, descriptor: Descriptor) {
 }
 
 fn link(segment: Segment, access: Access, next: Option<u16>) -> Descriptor {
-    let write = if access == Access::DeviceWrites {
-        DESC_WRITE
-    } else {
-        0
-    };
+    let write = if access == Access::DeviceWrites { DESC_WRITE } else { 0 };
     let more = if next.is_some() { DESC_NEXT } else { 0 };
-    Descriptor {
-        addr: segment.addr,
-        len: segment.len,
-        flags: write | more,
-        next: next.unwrap_or(0),
-    }
+    Descriptor { addr: segment.addr, len: segment.len, flags: write | more, next: next.unwrap_or(0) }
 }

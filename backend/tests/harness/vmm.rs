@@ -90,11 +90,7 @@ impl Vmm {
             | VhostUserProtocolFeatures::RESET_DEVICE
             | VhostUserProtocolFeatures::CONFIG;
         self.frontend.set_protocol_features(self.protocol & wanted)?;
-        assert_eq!(
-            self.frontend.get_queue_num()?,
-            QUEUES as u64,
-            "queues of the device"
-        );
+        assert_eq!(self.frontend.get_queue_num()?, QUEUES as u64, "queues of the device");
         Ok(())
     }
 
@@ -204,11 +200,6 @@ impl Vmm {
     /// Points a ring's calls at nobody, as QEMU does while the guest masks the interrupt vector.
     pub fn mask(&mut self, queue: usize) -> vhost::Result<()> {
         self.frontend.set_vring_call(queue, &self.masked)
-    }
-
-    /// Whether the ring was called while it was masked.
-    pub fn was_called_while_masked(&self) -> bool {
-        self.masked.read().is_ok()
     }
 
     /// Stops the rings, for a pause and for a reset alike. Where the device stopped comes back.
