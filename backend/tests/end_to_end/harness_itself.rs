@@ -24,12 +24,8 @@ impl Device {
             let mut queue = Queue::new(1024).unwrap();
             queue.set_size(place.size);
             queue.set_event_idx(driver.options().event_idx);
-            queue
-                .try_set_desc_table_address(GuestAddress(place.desc))
-                .unwrap();
-            queue
-                .try_set_avail_ring_address(GuestAddress(place.avail))
-                .unwrap();
+            queue.try_set_desc_table_address(GuestAddress(place.desc)).unwrap();
+            queue.try_set_avail_ring_address(GuestAddress(place.avail)).unwrap();
             queue.try_set_used_ring_address(GuestAddress(place.used)).unwrap();
             queue.set_ready(true);
             assert!(queue.is_valid(driver.ram().mem()));
@@ -65,14 +61,10 @@ impl Device {
     /// Delivers bytes that claim to be `used_len` long, and calls the driver if it wants to know.
     fn deliver(&mut self, driver: &Driver, bytes: &[u8], used_len: usize) {
         let mem = driver.ram().mem();
-        let chain = self.queues[RX]
-            .pop_descriptor_chain(mem)
-            .expect("a posted receive buffer");
+        let chain = self.queues[RX].pop_descriptor_chain(mem).expect("a posted receive buffer");
         let head = chain.head_index();
         chain.writer(mem).unwrap().write_all(bytes).unwrap();
-        self.queues[RX]
-            .add_used(mem, head, u32::try_from(used_len).unwrap())
-            .unwrap();
+        self.queues[RX].add_used(mem, head, u32::try_from(used_len).unwrap()).unwrap();
         self.call(driver, RX);
     }
 
@@ -93,13 +85,7 @@ impl Device {
 }
 
 fn message(src: u32, dst: u32, payload: &[u8]) -> Vec<u8> {
-    let header = Header {
-        src,
-        dst,
-        reserved: 0,
-        len: u16::try_from(payload.len()).unwrap(),
-        flags: 0,
-    };
+    let header = Header { src, dst, reserved: 0, len: u16::try_from(payload.len()).unwrap(), flags: 0 };
     [&header.to_bytes(), payload].concat()
 }
 
@@ -175,11 +161,8 @@ fn the_driver_kicks_once_where_the_device_has_not_looked_yet() {
 
 #[test]
 fn sending_stops_when_all_buffers_are_at_the_device() {
-    let (mut driver, mut device) = driver_and_device(DriverOptions {
-        ring_size: 16,
-        buffers: 16,
-        ..DriverOptions::default()
-    });
+    let (mut driver, mut device) =
+        driver_and_device(DriverOptions { ring_size: 16, buffers: 16, ..DriverOptions::default() });
 
     let sent = (0..100).take_while(|_| driver.try_send(1, 2, b"x")).count();
 
@@ -191,11 +174,8 @@ fn sending_stops_when_all_buffers_are_at_the_device() {
 
 #[test]
 fn withheld_buffers_are_missing_at_the_device_until_they_are_returned() {
-    let (mut driver, mut device) = driver_and_device(DriverOptions {
-        ring_size: 16,
-        buffers: 16,
-        ..DriverOptions::default()
-    });
+    let (mut driver, mut device) =
+        driver_and_device(DriverOptions { ring_size: 16, buffers: 16, ..DriverOptions::default() });
     driver.open(5);
     driver.withhold();
 
@@ -214,11 +194,7 @@ fn withheld_buffers_are_missing_at_the_device_until_they_are_returned() {
 fn services_are_known_from_create_to_destroy() {
     let (mut driver, mut device) = driver_and_device(DriverOptions::default());
     for kind in [AnnouncementKind::Create, AnnouncementKind::Destroy] {
-        let bytes = message(
-            NAME_SERVICE_ADDRESS,
-            NAME_SERVICE_ADDRESS,
-            &announcement("tty", 1025, kind),
-        );
+        let bytes = message(NAME_SERVICE_ADDRESS, NAME_SERVICE_ADDRESS, &announcement("tty", 1025, kind));
         device.deliver(&driver, &bytes, bytes.len());
         match kind {
             AnnouncementKind::Create => assert_eq!(driver.wait_service("tty"), 1025),
@@ -256,10 +232,7 @@ fn a_whole_buffer_used_for_a_short_message_is_caught() {
 #[test]
 #[should_panic(expected = "INVARIANT VIOLATION: bytes written behind")]
 fn bytes_behind_the_end_are_caught() {
-    let options = DriverOptions {
-        guarded: true,
-        ..DriverOptions::default()
-    };
+    let options = DriverOptions { guarded: true, ..DriverOptions::default() };
     let mut bytes = message(1, 2, b"abc");
     bytes.push(0);
     deliver_bad(options, &bytes, HEADER_LEN + 3);
@@ -283,10 +256,7 @@ fn a_short_name_service_message_is_caught() {
 #[test]
 #[should_panic(expected = "without VIRTIO_RPMSG_F_NS")]
 fn a_name_service_message_to_a_guest_without_one_is_caught() {
-    let options = DriverOptions {
-        name_service: false,
-        ..DriverOptions::default()
-    };
+    let options = DriverOptions { name_service: false, ..DriverOptions::default() };
     let bytes = message(53, 53, &announcement("tty", 1025, AnnouncementKind::Create));
     deliver_bad(options, &bytes, bytes.len());
 }
@@ -306,12 +276,8 @@ fn a_service_that_is_told_twice_is_caught() {
 fn a_used_entry_out_of_ring_order_is_caught() {
     let (mut driver, mut device) = driver_and_device(DriverOptions::default());
     let mem = driver.ram().mem().clone();
-    let heads: Vec<u16> = device.queues[RX]
-        .iter(&mem)
-        .unwrap()
-        .take(2)
-        .map(|chain| chain.head_index())
-        .collect();
+    let heads: Vec<u16> =
+        device.queues[RX].iter(&mem).unwrap().take(2).map(|chain| chain.head_index()).collect();
     device.queues[RX].add_used(&mem, heads[1], 16).unwrap();
     driver.drain();
 }

@@ -4,4 +4,13 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod bad_input;
+mod echo;
+mod frontends;
 mod harness_itself;
+mod hostile;
+mod life;
+mod program;
+mod remote;
+mod sharing;
+mod streaming;
