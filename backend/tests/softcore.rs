@@ -7,6 +7,7 @@ mod program;
 #[path = "softcore/steps.rs"]
 mod steps;
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::io::ErrorKind;
 use std::time::Instant;
 
@@ -516,9 +517,7 @@ fn the_core_ends_cleanly_on_sigterm_and_removes_what_it_has_made() {
     for (arguments, kept) in [(&[][..], false), (&["--keep-memory"], true)] {
         let mut program = Program::start(arguments);
         let _host = up(&program);
-        let id = i32::try_from(program.child.id()).unwrap();
-        // SAFETY: kill only sends a signal; the child has not been waited for, so the id is still its own.
-        assert_eq!(unsafe { libc::kill(id, libc::SIGTERM) }, 0);
+        kill_process(Pid::from_child(&program.child), Signal::TERM).unwrap();
         assert!(program.child.wait().unwrap().success());
         assert!(!program.bell().exists());
         assert_eq!(program.memory().exists(), kept);
