@@ -78,6 +78,7 @@ pub(super) struct Buffer {
 #[derive(Debug)]
 pub(super) struct Ring {
     queue: Queue,
+    da: u32,
     notifyid: u8,
     /// What the descriptors are for: the core writes (vring 0) or reads (vring 1).
     writable: bool,
@@ -183,6 +184,7 @@ impl Ring {
         queue.set_ready(true);
         let ring = Ring {
             queue,
+            da,
             notifyid,
             writable: index == 0,
             untold: false,
@@ -196,6 +198,11 @@ impl Ring {
                 align,
             }),
         }
+    }
+
+    /// Device address of the ring.
+    pub(super) fn da(&self) -> u32 {
+        self.da
     }
 
     /// The doorbell byte of this ring.
@@ -283,8 +290,7 @@ impl Ring {
             .map_err(|source| RingError::Broken { notifyid, source })
     }
 
-    /// Whether the used index is no longer what the core wrote: the host has built the ring anew, faster than the
-    /// core could see it in the status.
+    /// Whether the used index is no longer what the core wrote: the host has built the ring anew.
     pub(super) fn rebuilt(&self, memory: &GuestMemoryMmap) -> bool {
         self.host_used_index(memory)
             .is_ok_and(|found| found != self.queue.next_used())
