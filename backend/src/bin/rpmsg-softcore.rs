@@ -22,8 +22,9 @@ use vmm_sys_util::signal::register_signal_handler;
 
 /// A simulated coprocessor that serves rpmsg in a memory file.
 ///
-/// Commands come on standard input, one a line, each answered by one line: announce KIND[:NAME[@ADDRESS]], withdraw
-/// NAME, say NAME ADDRESS TEXT, stats, host-services, hang, resume, crash, reboot, quit.
+/// Commands come on standard input, one a line, each answered by one line: `announce
+/// KIND[:NAME[@ADDRESS]]`, `withdraw NAME`, `say NAME ADDRESS TEXT`, `stats`, `host-services`, `hang`, `resume`,
+/// `crash`, `reboot`, `quit`.
 #[derive(Debug, Parser)]
 #[command(version, args_override_self = true)]
 struct Arguments {
@@ -59,7 +60,7 @@ struct Arguments {
     #[arg(long)]
     no_name_service: bool,
 
-    /// Service to have, KIND[:NAME[@ADDRESS]]; may be repeated. By default one of each kind, from address 0x400 on.
+    /// Service to have, `KIND[:NAME[@ADDRESS]]`; may be repeated. By default one of each kind, from address 0x400 on.
     #[arg(long = "service", value_name = "KIND[:NAME[@ADDRESS]]")]
     services: Vec<ServiceSpec>,
 
