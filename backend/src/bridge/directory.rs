@@ -86,7 +86,7 @@ impl Directory {
         let index = match self.by_key.get(&(name, addr)) {
             Some(index) if self.services[*index].live => return Ok(false),
             Some(index) => *index,
-            None => self.new_entry(name, addr, views)?,
+            None => self.new_entry(name, addr, &views)?,
         };
         let service = &mut self.services[index];
         service.live = true;
@@ -164,11 +164,11 @@ impl Directory {
         &mut self,
         name: ServiceName,
         addr: u32,
-        views: impl Iterator<Item = &'a View> + Clone,
+        views: &(impl Iterator<Item = &'a View> + Clone),
     ) -> Result<usize, DirectoryFull> {
-        let fresh = |incarnation| Service { name, addr, live: false, incarnation, changed: 0 };
+        let fresh = Service { name, addr, live: false, incarnation: 0, changed: 0 };
         let index = if self.services.len() < MAX_SERVICES {
-            self.services.push(fresh(0));
+            self.services.push(fresh);
             self.services.len() - 1
         } else {
             let forgotten = |index: &usize| {
@@ -178,7 +178,7 @@ impl Directory {
             let old = &self.services[index];
             self.by_key.remove(&(old.name, old.addr));
             self.changes.remove(&old.changed);
-            self.services[index] = fresh(0);
+            self.services[index] = fresh;
             index
         };
         self.by_key.insert((name, addr), index);

@@ -274,7 +274,7 @@ impl Relay {
             let Some((device, _)) = self.remote.attached() else {
                 break;
             };
-            match device.inbound.next()? {
+            match device.inbound.take()? {
                 None => break,
                 Some(Arrival::Message(message)) => self.route(message),
                 Some(Arrival::Malformed(error)) => {

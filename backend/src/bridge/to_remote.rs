@@ -8,7 +8,6 @@ use std::fmt::Display;
 use log::info;
 
 use super::counters::Reason;
-use super::to_guest::announcement_header;
 use super::vm::{Account, GuestService, MAX_ANNOUNCEMENTS};
 use crate::guest::port::QueueIndex;
 use crate::guest::{Direction, Queue};
@@ -157,6 +156,6 @@ pub(super) fn tell_remote(account: &mut Account, outbound: &mut Outbound) -> boo
 fn send_announcement(outbound: &mut Outbound, announcement: Announcement) -> bool {
     let Some(buffer) = outbound.reserve() else { return false };
     outbound.write_payload(&buffer, &announcement.to_bytes());
-    outbound.send(buffer, announcement_header(announcement.addr));
+    outbound.send(buffer, announcement.header());
     true
 }

@@ -76,8 +76,7 @@ pub fn serve_one(
     }
     owner.disconnected();
     match ended {
-        Ok(()) => Ok(()),
-        Err(DaemonError::HandleRequest(vhost::vhost_user::Error::Disconnected)) => Ok(()),
+        Ok(()) | Err(DaemonError::HandleRequest(vhost::vhost_user::Error::Disconnected)) => Ok(()),
         Err(error) => Err(ConnectionError::Protocol(error)),
     }
 }

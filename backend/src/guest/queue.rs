@@ -291,7 +291,7 @@ impl Queue {
             self.used.store(1, new);
             self.published = new;
         }
-        if (old != new || self.signal_once) && (self.wants_interrupt(old, new) || self.signal_once) {
+        if self.signal_once || old != new && self.wants_interrupt(old, new) {
             self.signal_once = false;
             self.interrupt();
         }
