@@ -15,6 +15,8 @@
 
 pub mod bridge;
 pub mod causes;
+#[cfg(test)]
+mod copied;
 pub mod guest;
 pub mod operate;
 pub mod remote;

@@ -18,6 +18,8 @@ pub mod counters;
 pub mod directory;
 mod held;
 mod relay;
+#[cfg(test)]
+mod tests;
 pub mod thread;
 mod to_guest;
 mod to_remote;

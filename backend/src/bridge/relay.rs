@@ -415,7 +415,7 @@ impl Relay {
 
     fn announce(&mut self, name: ServiceName, addr: u32) {
         let views = self.vms.iter().map(|vm| &vm.account.view);
-        match self.directory.announce(name, addr, views) {
+        match self.directory.announce(name, addr, &views) {
             Ok(true) => {
                 info!("remote {}: service {name} at {addr:#x}", self.remote.name());
                 self.news();
