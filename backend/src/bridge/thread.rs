@@ -11,7 +11,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
-use log::{debug, error, info, warn};
+use log::{Level, debug, error, warn};
 use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::timerfd::TimerFd;
@@ -265,8 +265,9 @@ impl Worker {
             }
             Command::Disconnected(vm) => {
                 self.relay.end_session(vm);
-                let account = &self.relay.vms[vm].account;
-                info!("vm {}: front-end gone; so far {}", account.name, account.counters);
+                let account = &mut self.relay.vms[vm].account;
+                let counters = account.counters.clone();
+                account.say(Level::Info, format_args!("front-end gone; so far {counters}"));
                 None
             }
             Command::Stop => {

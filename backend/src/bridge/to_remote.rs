@@ -5,7 +5,7 @@
 
 use std::fmt::Display;
 
-use log::info;
+use log::Level;
 
 use super::counters::Reason;
 use super::vm::{Account, GuestService, MAX_ANNOUNCEMENTS};
@@ -124,7 +124,8 @@ fn take_announcement(
             account.services.swap_remove(index);
         }
     }
-    info!("vm {}: {kind:?} service {name} at {address:#x}, {host:#x} to the remote", account.name);
+    account
+        .say(Level::Info, format_args!("{kind:?} service {name} at {address:#x}, {host:#x} to the remote"));
     queue.complete(0);
     Taken::Done
 }

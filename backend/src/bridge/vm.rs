@@ -1,6 +1,6 @@
 //! What the bridge knows of one VM: its queues, its session, its announcements.
 
-use log::{info, warn};
+use log::Level;
 
 use super::counters::{Counters, Reason};
 use super::directory::View;
@@ -9,6 +9,7 @@ use crate::causes::Causes;
 use crate::guest::Queue;
 use crate::guest::port::QueueIndex;
 use crate::guest::queue::QueueFault;
+use crate::log_limit::LogLimit;
 use crate::rpmsg::address::{Session, Slot, to_host};
 use crate::rpmsg::{ServiceName, VIRTIO_RPMSG_F_NS};
 
@@ -45,6 +46,7 @@ pub(super) struct Account {
     /// How many of these come before the next name service message.
     pub(super) before_news: u16,
     pub(super) counters: Counters,
+    log: LogLimit,
 }
 
 /// A service of a guest's own.
@@ -70,6 +72,7 @@ impl Vm {
             waiting: Waiting::default(),
             before_news: 0,
             counters: Counters::default(),
+            log: LogLimit::default(),
         };
         Vm { to_guest: None, from_guest: None, account }
     }
@@ -128,7 +131,7 @@ impl Account {
     pub(super) fn start_session(&mut self) {
         self.session = self.session.next();
         self.in_session = true;
-        info!("vm {}: driver is up (session {})", self.name, self.session.number());
+        self.say(Level::Info, format_args!("driver is up (session {})", self.session.number()));
     }
 
     /// Ends the session, if there is one: what the guest has announced is to be withdrawn.
@@ -159,12 +162,15 @@ impl Account {
     }
 
     /// Says that a queue is of no use until the driver sets it up anew.
-    pub(super) fn queue_broke(&self, index: QueueIndex, fault: QueueFault) {
-        let name = &self.name;
-        warn!(
-            "vm {name}: queue {index:?} is left alone until its driver sets it up anew: {}",
-            Causes(&fault)
-        );
+    pub(super) fn queue_broke(&mut self, index: QueueIndex, fault: QueueFault) {
+        let cause = Causes(&fault);
+        let text = format_args!("queue {index:?} is left alone until its driver sets it up anew: {cause}");
+        self.say(Level::Warn, text);
+    }
+
+    /// Logs what has become of the VM, at a bounded rate: a guest can come and go as fast as it likes.
+    pub(super) fn say(&mut self, level: Level, text: std::fmt::Arguments<'_>) {
+        self.log.say(level, format_args!("vm {}: {text}", self.name));
     }
 
     /// Counts a dropped message.

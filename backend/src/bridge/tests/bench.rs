@@ -22,7 +22,7 @@ use crate::softcore::{Config, Memory, SoftCore};
 /// Entries of a guest's queues.
 const ENTRIES: u16 = 64;
 /// Size of a guest's buffers in bytes.
-const BUFFER: u64 = 512;
+const BUFFER: u32 = 512;
 
 /// A guest's driver, in memory of its own.
 pub(super) struct Guest {
@@ -52,7 +52,7 @@ impl Ring {
         self.base + 0x2000
     }
     pub(super) fn buffer(self, id: u16) -> u64 {
-        self.buffers + u64::from(id) * BUFFER
+        self.buffers + u64::from(id) * u64::from(BUFFER)
     }
 }
 
@@ -79,7 +79,7 @@ impl Guest {
             self.memory.write_slice(&[0; 0x4000], GuestAddress(ring.base)).unwrap();
         }
         for id in 0..ENTRIES {
-            self.give(QueueIndex::ToGuest, id, BUFFER as u32);
+            self.give(QueueIndex::ToGuest, id, BUFFER);
         }
     }
 
@@ -150,7 +150,7 @@ impl Guest {
     /// Takes the next message and gives its buffer back. Checks what every guest relies on.
     pub(super) fn receive(&mut self) -> Option<(Header, Vec<u8>)> {
         let received = self.receive_and_keep()?;
-        self.give(QueueIndex::ToGuest, received.0, BUFFER as u32);
+        self.give(QueueIndex::ToGuest, received.0, BUFFER);
         Some((received.1, received.2))
     }
 
@@ -162,7 +162,7 @@ impl Guest {
         self.memory.read_slice(&mut bytes, GuestAddress(at)).unwrap();
         let header = Header::from_bytes(&bytes);
         assert_eq!(len, header.message_len(), "used length is that of the message");
-        assert!(u64::from(len) <= BUFFER, "used length within the buffer");
+        assert!(len <= BUFFER, "used length within the buffer");
         let mut payload = vec![0; header.payload_len()];
         self.memory.read_slice(&mut payload, GuestAddress(at + HEADER_LEN as u64)).unwrap();
         Some((id, header, payload))
