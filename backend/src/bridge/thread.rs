@@ -188,7 +188,8 @@ fn run(mut manager: EventManager<Worker>, id: event_manager::SubscriberId) {
         }
         let now = Instant::now();
         more = worker.relay.sweep(now);
-        worker.stalled_until = worker.relay.stalled.then_some(now + STALL_RETRY);
+        let retry = worker.stalled_until.filter(|due| *due > now).unwrap_or(now + STALL_RETRY);
+        worker.stalled_until = worker.relay.stalled.then_some(retry);
         let mailbox = worker.mailbox_to_watch();
         let deadline = worker.set_timer();
         debug_assert!(deadline.is_ok(), "timer");

@@ -35,6 +35,9 @@ pub(super) struct Account {
     session: Session,
     /// Whether a driver is up, be it paused.
     in_session: bool,
+    /// Whether the driver's rings have been used in this session. Until then nobody can tell, nor need care, whether
+    /// rings that are handed over once more are a new driver's.
+    progressed: bool,
     /// Services that the guest has announced in this session.
     pub(super) services: Vec<GuestService>,
     /// Services of ended sessions, by host address, that the remote must still be told to forget.
@@ -66,6 +69,7 @@ impl Vm {
             slot,
             session: Session::default(),
             in_session: false,
+            progressed: false,
             services: Vec::new(),
             withdrawn: Vec::new(),
             view: View::default(),
@@ -103,7 +107,8 @@ impl Vm {
     pub(super) fn give_queue(&mut self, index: QueueIndex, queue: Queue) -> bool {
         *self.queue_mut(index) = Some(queue);
         let Some((to_guest, from_guest)) = self.running() else { return false };
-        let new_driver = to_guest.is_fresh() && from_guest.next_index() == 0;
+        let is_fresh = to_guest.is_fresh() && from_guest.next_index() == 0;
+        let new_driver = is_fresh && self.account.progressed;
         if new_driver {
             // Whoever comes up knows nothing; one that goes on has been told before.
             self.account.view = View::default();
@@ -113,7 +118,9 @@ impl Vm {
 
     /// The queue is the front-end's again.
     pub(super) fn take_queue(&mut self, index: QueueIndex) -> Option<Queue> {
-        self.queue_mut(index).take()
+        let queue = self.queue_mut(index).take();
+        self.account.progressed |= queue.as_ref().is_some_and(|queue| !queue.is_fresh());
+        queue
     }
 
     /// Whether the driver understands the name service.
@@ -131,6 +138,7 @@ impl Account {
     pub(super) fn start_session(&mut self) {
         self.session = self.session.next();
         self.in_session = true;
+        self.progressed = false;
         self.say(Level::Info, format_args!("driver is up (session {})", self.session.number()));
     }
 
