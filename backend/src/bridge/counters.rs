@@ -1,9 +1,10 @@
 //! What was relayed and what was not: nothing vanishes without being counted here.
 
 use std::fmt;
-use std::time::{Duration, Instant};
 
-use log::warn;
+use log::Level;
+
+use crate::log_limit::LogLimit;
 
 /// Why a message was not delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +97,7 @@ pub struct Counters {
     /// Delivered to the guest, name service messages left out.
     pub to_guest: Traffic,
     dropped: [u64; Reason::COUNT],
-    complaint: Complaint,
+    log: LogLimit,
 }
 
 impl Counters {
@@ -109,7 +110,7 @@ impl Counters {
     pub fn drop_messages(&mut self, vm: &str, reason: Reason, count: u64, detail: &dyn fmt::Display) {
         if count > 0 {
             self.dropped[reason as usize] += count;
-            self.complaint.make(format_args!("vm {vm}: message dropped, {reason}: {detail}"));
+            self.log.say(Level::Warn, format_args!("vm {vm}: message dropped, {reason}: {detail}"));
         }
     }
 
@@ -134,36 +135,5 @@ impl fmt::Display for Counters {
             }
         }
         Ok(())
-    }
-}
-
-/// Lets through a few log lines per interval and says how many it kept back: what guests and remotes can trigger
-/// must not fill the log.
-#[derive(Clone, Debug, Default)]
-pub struct Complaint {
-    since: Option<Instant>,
-    made: u32,
-    kept_back: u64,
-}
-
-impl Complaint {
-    const INTERVAL: Duration = Duration::from_secs(10);
-    const PER_INTERVAL: u32 = 5;
-
-    /// Logs a warning, unless there have been too many of late.
-    pub fn make(&mut self, text: fmt::Arguments<'_>) {
-        let now = Instant::now();
-        if self.since.is_none_or(|since| now.duration_since(since) >= Self::INTERVAL) {
-            if self.kept_back > 0 {
-                warn!("{} further warnings of this kind were left out", self.kept_back);
-            }
-            *self = Complaint { since: Some(now), made: 0, kept_back: 0 };
-        }
-        if self.made < Self::PER_INTERVAL {
-            self.made += 1;
-            warn!("{text}");
-        } else {
-            self.kept_back += 1;
-        }
     }
 }

@@ -81,7 +81,7 @@ impl Directory {
         &mut self,
         name: ServiceName,
         addr: u32,
-        views: impl Iterator<Item = &'a View> + Clone,
+        views: &(impl Iterator<Item = &'a View> + Clone),
     ) -> Result<bool, DirectoryFull> {
         let index = match self.by_key.get(&(name, addr)) {
             Some(index) if self.services[*index].live => return Ok(false),
@@ -164,11 +164,11 @@ impl Directory {
         &mut self,
         name: ServiceName,
         addr: u32,
-        views: impl Iterator<Item = &'a View> + Clone,
+        views: &(impl Iterator<Item = &'a View> + Clone),
     ) -> Result<usize, DirectoryFull> {
-        let fresh = |incarnation| Service { name, addr, live: false, incarnation, changed: 0 };
+        let fresh = Service { name, addr, live: false, incarnation: 0, changed: 0 };
         let index = if self.services.len() < MAX_SERVICES {
-            self.services.push(fresh(0));
+            self.services.push(fresh);
             self.services.len() - 1
         } else {
             let forgotten = |index: &usize| {
@@ -178,7 +178,7 @@ impl Directory {
             let old = &self.services[index];
             self.by_key.remove(&(old.name, old.addr));
             self.changes.remove(&old.changed);
-            self.services[index] = fresh(0);
+            self.services[index] = fresh;
             index
         };
         self.by_key.insert((name, addr), index);
@@ -216,9 +216,9 @@ mod tests {
     #[test]
     fn a_late_vm_is_told_what_there_is_and_nothing_twice() {
         let mut directory = Directory::default();
-        directory.announce(name("a"), 1, std::iter::empty()).unwrap();
-        directory.announce(name("b"), 2, std::iter::empty()).unwrap();
-        directory.announce(name("a"), 1, std::iter::empty()).unwrap();
+        directory.announce(name("a"), 1, &std::iter::empty()).unwrap();
+        directory.announce(name("b"), 2, &std::iter::empty()).unwrap();
+        directory.announce(name("a"), 1, &std::iter::empty()).unwrap();
         directory.withdraw(name("b"), 2);
         let (mut view, mut known) = (View::default(), BTreeSet::new());
         assert_eq!(tell_all(&directory, &mut view, &mut known), 1);
@@ -231,10 +231,10 @@ mod tests {
     fn a_service_that_came_back_unseen_is_withdrawn_and_told_again() {
         let mut directory = Directory::default();
         let (mut view, mut known) = (View::default(), BTreeSet::new());
-        directory.announce(name("a"), 1, std::iter::empty()).unwrap();
+        directory.announce(name("a"), 1, &std::iter::empty()).unwrap();
         tell_all(&directory, &mut view, &mut known);
         directory.withdraw_all();
-        directory.announce(name("a"), 1, std::iter::empty()).unwrap();
+        directory.announce(name("a"), 1, &std::iter::empty()).unwrap();
         assert_eq!(tell_all(&directory, &mut view, &mut known), 2);
         assert_eq!(known.len(), 1);
     }
@@ -244,19 +244,19 @@ mod tests {
         let mut directory = Directory::default();
         let mut view = View::default();
         for addr in 0..u32::try_from(MAX_SERVICES).unwrap() {
-            directory.announce(name("a"), addr, [&view].into_iter()).unwrap();
+            directory.announce(name("a"), addr, &[&view].into_iter()).unwrap();
         }
-        assert_eq!(directory.announce(name("b"), 0, [&view].into_iter()), Err(DirectoryFull));
+        assert_eq!(directory.announce(name("b"), 0, &[&view].into_iter()), Err(DirectoryFull));
         tell_all(&directory, &mut view, &mut BTreeSet::new());
         directory.withdraw(name("a"), 7);
         assert_eq!(
-            directory.announce(name("b"), 0, [&view].into_iter()),
+            directory.announce(name("b"), 0, &[&view].into_iter()),
             Err(DirectoryFull),
             "the VM still knows it"
         );
         let destroy = directory.next_for(&mut view).unwrap();
         directory.told(&mut view, destroy);
-        assert_eq!(directory.announce(name("b"), 0, [&view].into_iter()), Ok(true));
+        assert_eq!(directory.announce(name("b"), 0, &[&view].into_iter()), Ok(true));
     }
 
     proptest! {
@@ -269,7 +269,7 @@ mod tests {
             let mut known: [BTreeSet<_>; 3] = Default::default();
             for (action, addr, vm) in steps {
                 match action {
-                    0 => drop(directory.announce(name("s"), addr, views.iter())),
+                    0 => drop(directory.announce(name("s"), addr, &views.iter())),
                     1 => drop(directory.withdraw(name("s"), addr)),
                     2 => drop(tell_all(&directory, &mut views[vm], &mut known[vm])),
                     _ => if let Some(one) = directory.next_for(&mut views[vm]) {

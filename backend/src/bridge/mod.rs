@@ -11,13 +11,17 @@
 //! | `vm` | what the bridge knows of one VM: queues, session, announcements |
 //! | [`directory`] | what the remote has announced, and what each VM has been told of it |
 //! | `held` | messages that wait in the remote's own buffers for a slow VM |
+//! | [`policy`] | who may see which service, how it is shared, how much a VM may take |
 //! | [`counters`] | what was relayed and what was dropped, and why |
 #![forbid(unsafe_code)]
 
 pub mod counters;
 pub mod directory;
 mod held;
+pub mod policy;
 mod relay;
+#[cfg(test)]
+mod tests;
 pub mod thread;
 mod to_guest;
 mod to_remote;

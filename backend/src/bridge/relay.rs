@@ -5,9 +5,9 @@
 
 use std::time::Instant;
 
-use log::{info, warn};
+use log::{Level, warn};
 
-use super::counters::{Complaint, Reason};
+use super::counters::Reason;
 use super::directory::Directory;
 use super::held::Held;
 use super::to_guest::{self, Delivery, deliver};
@@ -16,6 +16,7 @@ use super::vm::Vm;
 use crate::causes::Causes;
 use crate::guest::Queue;
 use crate::guest::port::QueueIndex;
+use crate::log_limit::LogLimit;
 use crate::remote::core::{Change, RemoteCore};
 use crate::remote::messages::{Arrival, Message};
 use crate::remote::vring::VringFault;
@@ -54,7 +55,7 @@ pub(super) struct Relay {
     /// Messages from the remote that were no messages, or for nobody.
     pub(super) misdirected: u64,
     pub(super) malformed: u64,
-    complaint: Complaint,
+    log: LogLimit,
 }
 
 impl Relay {
@@ -77,7 +78,7 @@ impl Relay {
             suspended: Vec::new(),
             misdirected: 0,
             malformed: 0,
-            complaint: Complaint::default(),
+            log: LogLimit::default(),
         }
     }
 
@@ -274,13 +275,14 @@ impl Relay {
             let Some((device, _)) = self.remote.attached() else {
                 break;
             };
-            match device.inbound.next()? {
+            match device.inbound.take()? {
                 None => break,
                 Some(Arrival::Message(message)) => self.route(message),
                 Some(Arrival::Malformed(error)) => {
                     self.malformed += 1;
                     let name = self.remote.name();
-                    self.complaint.make(format_args!("remote {name}: malformed message dropped: {error}"));
+                    self.log
+                        .say(Level::Warn, format_args!("remote {name}: malformed message dropped: {error}"));
                 }
             }
             moved = true;
@@ -312,9 +314,10 @@ impl Relay {
         self.misdirected += 1;
         let Header { src, dst, .. } = message.header;
         let name = self.remote.name();
-        self.complaint.make(format_args!(
-            "remote {name}: message from {src:#x} to {dst:#x} dropped: no VM has this address"
-        ));
+        self.log.say(
+            Level::Warn,
+            format_args!("remote {name}: message from {src:#x} to {dst:#x} dropped: no VM has this address"),
+        );
         self.release(message.id);
     }
 
@@ -401,30 +404,40 @@ impl Relay {
             Ok(Announcement { name, addr, kind: AnnouncementKind::Create }) => self.announce(name, addr),
             Ok(Announcement { name, addr, kind: AnnouncementKind::Destroy }) => {
                 if self.directory.withdraw(name, addr) {
-                    info!("remote {}: service {name} at {addr:#x} is gone", self.remote.name());
+                    self.log.say(
+                        Level::Info,
+                        format_args!("remote {}: service {name} at {addr:#x} is gone", self.remote.name()),
+                    );
                     self.news();
                 }
             }
             Err(error) => {
                 self.malformed += 1;
-                self.complaint
-                    .make(format_args!("remote {}: announcement dropped: {error}", self.remote.name()));
+                self.log.say(
+                    Level::Warn,
+                    format_args!("remote {}: announcement dropped: {error}", self.remote.name()),
+                );
             }
         }
     }
 
     fn announce(&mut self, name: ServiceName, addr: u32) {
         let views = self.vms.iter().map(|vm| &vm.account.view);
-        match self.directory.announce(name, addr, views) {
+        match self.directory.announce(name, addr, &views) {
             Ok(true) => {
-                info!("remote {}: service {name} at {addr:#x}", self.remote.name());
+                self.log.say(
+                    Level::Info,
+                    format_args!("remote {}: service {name} at {addr:#x}", self.remote.name()),
+                );
                 self.news();
             }
             Ok(false) => {}
             Err(error) => {
                 self.malformed += 1;
-                self.complaint
-                    .make(format_args!("remote {}: service {name} left out: {error}", self.remote.name()));
+                self.log.say(
+                    Level::Warn,
+                    format_args!("remote {}: service {name} left out: {error}", self.remote.name()),
+                );
             }
         }
     }

@@ -11,7 +11,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
-use log::{debug, error, info, warn};
+use log::{Level, debug, error, warn};
 use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::timerfd::TimerFd;
@@ -188,7 +188,8 @@ fn run(mut manager: EventManager<Worker>, id: event_manager::SubscriberId) {
         }
         let now = Instant::now();
         more = worker.relay.sweep(now);
-        worker.stalled_until = worker.relay.stalled.then_some(now + STALL_RETRY);
+        let retry = worker.stalled_until.filter(|due| *due > now).unwrap_or(now + STALL_RETRY);
+        worker.stalled_until = worker.relay.stalled.then_some(retry);
         let mailbox = worker.mailbox_to_watch();
         let deadline = worker.set_timer();
         debug_assert!(deadline.is_ok(), "timer");
@@ -211,11 +212,19 @@ fn watch_mailbox(ops: &mut EventOps<'_>, old: Watched, new: Watched) {
     let result = match (old, new) {
         (Some(old), Some(new)) if old.0 == new.0 => ops.modify(mailbox_events(new)),
         (_, Some(new)) => ops.add(mailbox_events(new)),
-        // A closed descriptor has left the epoll set by itself.
+        // Retired mailboxes are forgotten before they are closed.
         (_, None) => Ok(()),
     };
     if let Err(error) = result {
         error!("bridge: cannot wait for the mailbox: {error}");
+    }
+}
+
+/// Stops waiting for a descriptor that is still open. It may have left the set already, when it turned out to be
+/// broken.
+fn forget(ops: &mut EventOps<'_>, events: Events) {
+    if let Err(error) = ops.remove(events) {
+        debug!("bridge: descriptor {} was not waited for: {error}", events.fd());
     }
 }
 
@@ -259,14 +268,14 @@ impl Worker {
             }
             Command::Release(vm, index) => {
                 let queue = self.relay.vms[vm].take_queue(index)?;
-                // It may have left the set already, when its descriptor turned out to be broken.
-                let _ = ops.remove(queue_events(vm, index, queue.as_raw_fd()));
+                forget(ops, queue_events(vm, index, queue.as_raw_fd()));
                 Some(queue.next_index())
             }
             Command::Disconnected(vm) => {
                 self.relay.end_session(vm);
-                let account = &self.relay.vms[vm].account;
-                info!("vm {}: front-end gone; so far {}", account.name, account.counters);
+                let account = &mut self.relay.vms[vm].account;
+                let counters = account.counters.clone();
+                account.say(Level::Info, format_args!("front-end gone; so far {counters}"));
                 None
             }
             Command::Stop => {
@@ -285,7 +294,7 @@ impl Worker {
                 "vm {}: the kick descriptor of queue {index:?} is broken, ignoring it",
                 self.relay.vms[vm].account.name
             );
-            let _ = ops.remove(events);
+            forget(ops, events);
             return;
         }
         self.relay.kicked(vm, index);
@@ -317,7 +326,14 @@ impl MutEventSubscriber for Worker {
                 }
                 None
             }
-            TOKEN_MAILBOX => self.relay.remote.on_mailbox(Instant::now()),
+            TOKEN_MAILBOX => {
+                let change = self.relay.remote.on_mailbox(Instant::now());
+                if let Some(retired) = self.relay.remote.take_retired_mailbox() {
+                    self.watched = None;
+                    forget(ops, mailbox_events((retired.as_raw_fd(), false)));
+                }
+                change
+            }
             TOKEN_TIMER => {
                 let _ = self.timer.wait();
                 self.timer_set = None;

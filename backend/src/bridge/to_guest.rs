@@ -10,7 +10,7 @@ use crate::guest::queue::QueueFault;
 use crate::guest::{Direction, Queue};
 use crate::remote::messages::{Inbound, Message};
 use crate::rpmsg::address::{HostAddress, from_host};
-use crate::rpmsg::{ANNOUNCEMENT_LEN, Announcement, HEADER_LEN, Header, NAME_SERVICE_ADDRESS};
+use crate::rpmsg::{ANNOUNCEMENT_LEN, Announcement, HEADER_LEN, Header};
 
 /// How a delivery went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub(super) enum Delivery {
 /// Whether the guest's receive queue has a buffer. A queue that has become unusable is reported, and is empty from
 /// then on.
 #[inline]
-fn has_buffer(queue: &mut Queue, account: &Account) -> bool {
+fn has_buffer(queue: &mut Queue, account: &mut Account) -> bool {
     let fault = match queue.peek(Direction::ToGuest) {
         Ok(None) => return false,
         Ok(Some(Ok(()))) => return true,
@@ -65,7 +65,7 @@ pub(super) fn deliver(
         inbound.copy_payload(message.id, done, &piece);
         done += piece.len();
     }
-    queue.complete(u32::from(message.header.len) + HEADER_LEN as u32);
+    queue.complete(message.header.message_len());
     account.counters.to_guest.add(len);
     Delivery::Done
 }
@@ -81,13 +81,9 @@ pub(super) fn announce(queue: &mut Queue, account: &mut Account, announcement: A
             .drop_message(Reason::ReceiveBufferTooSmall, &format_args!("{room} bytes for an announcement"));
         return Delivery::Dropped;
     }
-    queue.write(0, &announcement_header(announcement.addr).to_bytes());
+    let header = announcement.header();
+    queue.write(0, &header.to_bytes());
     queue.write(HEADER_LEN, &announcement.to_bytes());
-    queue.complete((HEADER_LEN + ANNOUNCEMENT_LEN) as u32);
+    queue.complete(header.message_len());
     Delivery::Done
-}
-
-/// Header of a name service message from the endpoint at `src`, on either side.
-pub(super) fn announcement_header(src: u32) -> Header {
-    Header { src, dst: NAME_SERVICE_ADDRESS, reserved: 0, len: ANNOUNCEMENT_LEN as u16, flags: 0 }
 }

@@ -5,10 +5,9 @@
 
 use std::fmt::Display;
 
-use log::info;
+use log::Level;
 
 use super::counters::Reason;
-use super::to_guest::announcement_header;
 use super::vm::{Account, GuestService, MAX_ANNOUNCEMENTS};
 use crate::guest::port::QueueIndex;
 use crate::guest::{Direction, Queue};
@@ -125,7 +124,8 @@ fn take_announcement(
             account.services.swap_remove(index);
         }
     }
-    info!("vm {}: {kind:?} service {name} at {address:#x}, {host:#x} to the remote", account.name);
+    account
+        .say(Level::Info, format_args!("{kind:?} service {name} at {address:#x}, {host:#x} to the remote"));
     queue.complete(0);
     Taken::Done
 }
@@ -157,6 +157,6 @@ pub(super) fn tell_remote(account: &mut Account, outbound: &mut Outbound) -> boo
 fn send_announcement(outbound: &mut Outbound, announcement: Announcement) -> bool {
     let Some(buffer) = outbound.reserve() else { return false };
     outbound.write_payload(&buffer, &announcement.to_bytes());
-    outbound.send(buffer, announcement_header(announcement.addr));
+    outbound.send(buffer, announcement.header());
     true
 }

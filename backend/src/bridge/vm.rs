@@ -1,6 +1,6 @@
 //! What the bridge knows of one VM: its queues, its session, its announcements.
 
-use log::{info, warn};
+use log::Level;
 
 use super::counters::{Counters, Reason};
 use super::directory::View;
@@ -9,6 +9,7 @@ use crate::causes::Causes;
 use crate::guest::Queue;
 use crate::guest::port::QueueIndex;
 use crate::guest::queue::QueueFault;
+use crate::log_limit::LogLimit;
 use crate::rpmsg::address::{Session, Slot, to_host};
 use crate::rpmsg::{ServiceName, VIRTIO_RPMSG_F_NS};
 
@@ -34,6 +35,9 @@ pub(super) struct Account {
     session: Session,
     /// Whether a driver is up, be it paused.
     in_session: bool,
+    /// Whether the driver's rings have been used in this session. Until then nobody can tell, nor need care, whether
+    /// rings that are handed over once more are a new driver's.
+    progressed: bool,
     /// Services that the guest has announced in this session.
     pub(super) services: Vec<GuestService>,
     /// Services of ended sessions, by host address, that the remote must still be told to forget.
@@ -45,6 +49,7 @@ pub(super) struct Account {
     /// How many of these come before the next name service message.
     pub(super) before_news: u16,
     pub(super) counters: Counters,
+    log: LogLimit,
 }
 
 /// A service of a guest's own.
@@ -64,12 +69,14 @@ impl Vm {
             slot,
             session: Session::default(),
             in_session: false,
+            progressed: false,
             services: Vec::new(),
             withdrawn: Vec::new(),
             view: View::default(),
             waiting: Waiting::default(),
             before_news: 0,
             counters: Counters::default(),
+            log: LogLimit::default(),
         };
         Vm { to_guest: None, from_guest: None, account }
     }
@@ -100,7 +107,8 @@ impl Vm {
     pub(super) fn give_queue(&mut self, index: QueueIndex, queue: Queue) -> bool {
         *self.queue_mut(index) = Some(queue);
         let Some((to_guest, from_guest)) = self.running() else { return false };
-        let new_driver = to_guest.is_fresh() && from_guest.next_index() == 0;
+        let is_fresh = to_guest.is_fresh() && from_guest.next_index() == 0;
+        let new_driver = is_fresh && self.account.progressed;
         if new_driver {
             // Whoever comes up knows nothing; one that goes on has been told before.
             self.account.view = View::default();
@@ -110,7 +118,9 @@ impl Vm {
 
     /// The queue is the front-end's again.
     pub(super) fn take_queue(&mut self, index: QueueIndex) -> Option<Queue> {
-        self.queue_mut(index).take()
+        let queue = self.queue_mut(index).take();
+        self.account.progressed |= queue.as_ref().is_some_and(|queue| !queue.is_fresh());
+        queue
     }
 
     /// Whether the driver understands the name service.
@@ -128,7 +138,8 @@ impl Account {
     pub(super) fn start_session(&mut self) {
         self.session = self.session.next();
         self.in_session = true;
-        info!("vm {}: driver is up (session {})", self.name, self.session.number());
+        self.progressed = false;
+        self.say(Level::Info, format_args!("driver is up (session {})", self.session.number()));
     }
 
     /// Ends the session, if there is one: what the guest has announced is to be withdrawn.
@@ -159,12 +170,15 @@ impl Account {
     }
 
     /// Says that a queue is of no use until the driver sets it up anew.
-    pub(super) fn queue_broke(&self, index: QueueIndex, fault: QueueFault) {
-        let name = &self.name;
-        warn!(
-            "vm {name}: queue {index:?} is left alone until its driver sets it up anew: {}",
-            Causes(&fault)
-        );
+    pub(super) fn queue_broke(&mut self, index: QueueIndex, fault: QueueFault) {
+        let cause = Causes(&fault);
+        let text = format_args!("queue {index:?} is left alone until its driver sets it up anew: {cause}");
+        self.say(Level::Warn, text);
+    }
+
+    /// Logs what has become of the VM, at a bounded rate: a guest can come and go as fast as it likes.
+    pub(super) fn say(&mut self, level: Level, text: std::fmt::Arguments<'_>) {
+        self.log.say(level, format_args!("vm {}: {text}", self.name));
     }
 
     /// Counts a dropped message.

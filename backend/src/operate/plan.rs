@@ -157,7 +157,7 @@ impl fmt::Display for SocketPlan {
         writeln!(f, "  resource table  {:#010x}", self.resource_table)?;
         match self.attach_after {
             Some(time) => {
-                writeln!(f, "  attach          when ready or running, or after {time:?} of silence")?
+                writeln!(f, "  attach          when ready or running, or after {time:?} of silence")?;
             }
             None => writeln!(f, "  attach          when ready or running")?,
         }

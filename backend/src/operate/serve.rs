@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::{Level, info};
 use signal_hook::consts::TERM_SIGNALS;
 use signal_hook::iterator::{Handle, Signals};
 use thiserror::Error;
@@ -20,6 +20,7 @@ use crate::bridge::{Bridge, BridgeError, VmConfig};
 use crate::causes::Causes;
 use crate::guest::device::{ConnectionError, serve_one};
 use crate::guest::port::QueueOwner;
+use crate::log_limit::LogLimit;
 use crate::remote::core::{Doorbell, MemoryConfig, MemoryFile, RemoteConfig, RemoteCore};
 use crate::softcore::{self, CoreThread};
 
@@ -163,12 +164,11 @@ impl Drop for OneLess {
 /// Serves the front-ends of one VM, one after the other.
 fn serve_vm(name: &str, listener: UnixListener, once: bool, owner: &Arc<dyn QueueOwner>, _end: &OneLess) {
     let mut listener = Listener::from(listener);
+    let mut log = LogLimit::default();
     loop {
-        match serve_one(name, &mut listener, owner) {
-            Ok(()) => {}
-            Err(error @ ConnectionError::Protocol(_)) => warn!("vm {name}: {}", Causes(&error)),
-            Err(error @ ConnectionError::Start(_)) => {
-                warn!("vm {name}: {}", Causes(&error));
+        if let Err(error) = serve_one(name, &mut listener, owner, &mut log) {
+            log.say(Level::Warn, format_args!("vm {name}: {}", Causes(&error)));
+            if matches!(error, ConnectionError::Start(_)) {
                 std::thread::sleep(ACCEPT_RETRY);
             }
         }
