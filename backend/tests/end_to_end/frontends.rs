@@ -105,7 +105,7 @@ fn a_guest_without_the_name_service_works_through_known_addresses() {
     rig.settle_all();
     let mut guest = rig.guest_with(0, GuestOptions::cloud_hypervisor());
 
-    EchoStream::new(9, HERE, FIRST_SERVICE).window(200).finish(&mut guest, 1000);
+    EchoStream::new(9, HERE, FIRST_SERVICE).window(100).finish(&mut guest, 1000);
 
     assert_eq!(guest.news().len(), 0);
 }

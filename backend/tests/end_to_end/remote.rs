@@ -6,6 +6,8 @@ use crate::harness::rig::{Plan, Rig};
 use crate::harness::stream::EchoStream;
 
 const HERE: u32 = 1024;
+/// Messages that a VM of two may have under way: what the core has buffers for, shared out.
+const SHARE: u32 = 128;
 /// Services of the soft core when it is left to itself.
 const SERVICES: usize = 6;
 
@@ -28,7 +30,7 @@ fn all_services_come_back(
             guest.news().len() >= 3 * SERVICES
         });
         let raw = guest.wait_service("rpmsg-raw");
-        EchoStream::new(10, HERE, raw).window(200).finish(guest, 1000);
+        EchoStream::new(10, HERE, raw).window(SHARE).finish(guest, 1000);
         assert_eq!(guest.news().len(), 3 * SERVICES, "told, withdrawn, told again");
     }
 }
@@ -117,11 +119,11 @@ fn a_guest_that_rings_before_and_long_after_finds_the_core() {
     let mut early = rig.guest(0);
     rig.start_core();
     let raw = early.wait_service("rpmsg-raw");
-    EchoStream::new(12, HERE, raw).window(200).finish(&mut early, 10_000);
+    EchoStream::new(12, HERE, raw).window(SHARE).finish(&mut early, 10_000);
 
     let mut late = rig.guest(1);
 
-    EchoStream::new(13, HERE, late.wait_service("rpmsg-raw")).window(200).finish(&mut late, 1000);
+    EchoStream::new(13, HERE, late.wait_service("rpmsg-raw")).window(SHARE).finish(&mut late, 1000);
 }
 
 #[test]

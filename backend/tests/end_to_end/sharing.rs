@@ -11,6 +11,9 @@ use crate::harness::stream::{EchoStream, scaled};
 /// The endpoint that every guest in these tests has.
 const HERE: u32 = 1024;
 
+/// Messages that a VM of eight may have under way: what the core has buffers for, shared out.
+const SHARE: u32 = 32;
+
 /// The services of the soft core, in the order of their addresses.
 const SERVICES: [&str; 6] =
     ["rpmsg-client-sample", "rpmsg-tty", "rpmsg-raw", "sink", "source", "latching-echo"];
@@ -80,9 +83,11 @@ fn eight_vms_with_the_same_addresses_get_their_own_answers_only() {
                 let (raw, tty) = (guest.wait_service("rpmsg-raw"), guest.wait_service("rpmsg-tty"));
                 let stream = u64::from(vm) << 8;
                 for round in 0..4 {
-                    EchoStream::new(stream | round, HERE, raw).window(200).finish(&mut guest, scaled(10_000));
+                    EchoStream::new(stream | round, HERE, raw)
+                        .window(SHARE)
+                        .finish(&mut guest, scaled(10_000));
                     EchoStream::new(stream | round | 4, HERE + 1, tty)
-                        .window(200)
+                        .window(SHARE)
                         .finish(&mut guest, scaled(2_500));
                 }
             });

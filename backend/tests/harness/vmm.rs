@@ -10,7 +10,12 @@
 //! | pause | disable, GET_VRING_BASE | disable |
 //! | reset | disable, GET_VRING_BASE | disable, GET_VRING_BASE |
 
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
 
 use vhost::vhost_user::message::{VhostUserHeaderFlag, VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
@@ -41,6 +46,7 @@ pub enum MemoryMessages {
 /// A vhost-user front-end with one device.
 pub struct Vmm {
     frontend: Frontend,
+    _watchdog: Watchdog,
     flavour: Flavour,
     memory: MemoryMessages,
     offered: u64,
@@ -50,12 +56,37 @@ pub struct Vmm {
     masked: EventFd,
 }
 
+/// Ends a connection that has lived for too long, since [`Frontend`] waits for answers without end.
+struct Watchdog {
+    _ends_when_dropped: Sender<()>,
+}
+
+impl Watchdog {
+    /// Longest life of a connection; no test needs nearly as much.
+    const LIFE: Duration = Duration::from_secs(100);
+
+    fn over(stream: &UnixStream) -> Self {
+        let stream = stream.try_clone().expect("clone of a socket");
+        let (sender, receiver) = channel::<()>();
+        thread::spawn(move || {
+            if receiver.recv_timeout(Self::LIFE) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("stuck: the connection to the backend is older than {:?}, ending it", Self::LIFE);
+                let _gone_already = stream.shutdown(Shutdown::Both);
+            }
+        });
+        Watchdog { _ends_when_dropped: sender }
+    }
+}
+
 impl Vmm {
     /// Connects and negotiates what does not depend on the guest's driver.
     pub fn connect(socket: &Path, flavour: Flavour, memory: MemoryMessages) -> vhost::Result<Self> {
-        let frontend = Frontend::connect(socket, QUEUES as u64)?;
+        let stream = UnixStream::connect(socket).expect("connection to the backend");
+        let watchdog = Watchdog::over(&stream);
+        let frontend = Frontend::from_stream(stream, QUEUES as u64);
         let mut vmm = Vmm {
             frontend,
+            _watchdog: watchdog,
             flavour,
             memory,
             offered: 0,
