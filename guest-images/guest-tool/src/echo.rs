@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 
+use nix::time::{ClockId, clock_getres};
+
 use crate::endpoint::Link;
 use crate::order::Order;
 use crate::pattern::{self, Frame};
@@ -147,14 +149,22 @@ pub(crate) fn ping<L: Link>(link: &mut L, count: u64, size: usize, timeout: Dura
     times.sort_unstable();
     let at = |percent: usize| times[(times.len() - 1) * percent / 100];
     println!(
-        "count={} size={size} min_ns={} p50_ns={} p99_ns={} max_ns={}",
+        "count={} size={size} clock_ns={} min_ns={} p50_ns={} p99_ns={} max_ns={}",
         times.len(),
+        clock_resolution()?.as_nanos(),
         at(0),
         at(50),
         at(99),
         at(100)
     );
     Ok(())
+}
+
+/// A guest whose TSC could not be measured while it booted (on a busy host) counts in ticks of milliseconds, and so do its results.
+fn clock_resolution() -> anyhow::Result<Duration> {
+    Ok(clock_getres(ClockId::CLOCK_MONOTONIC)
+        .context("clock_getres")?
+        .into())
 }
 
 #[cfg(test)]

@@ -76,7 +76,11 @@ impl Endpoint {
             }
             Target::Service { name, src } => {
                 let channel = channels::find(name)?;
-                match (channel.node, src) {
+                // Another driver's node, a terminal say, is not an endpoint.
+                let node = channel
+                    .node
+                    .filter(|_| channel.driver.as_deref() == Some("rpmsg_chrdev"));
+                match (node, src) {
                     (Some(node), None) => (node, false),
                     (_, src) => (
                         Control::open()?.create_endpoint(src.unwrap_or(ANY), channel.dst)?,
