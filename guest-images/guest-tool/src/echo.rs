@@ -86,10 +86,15 @@ fn exchange<L: Link>(
     account: &mut Account,
 ) -> anyhow::Result<()> {
     let start = Instant::now();
+    let count = options.count.unwrap_or(if options.seconds.is_some() {
+        u32::MAX
+    } else {
+        10_000
+    });
     let mut buffer = [0; MAX_PAYLOAD + 1];
     loop {
         let in_time = options.seconds.is_none_or(|limit| start.elapsed() < limit);
-        let more = account.sent < options.count && in_time;
+        let more = account.sent < count && in_time;
         let under_way = u64::from(account.sent).saturating_sub(account.order.distinct() + account.corrupt);
         if more && under_way < u64::from(options.window) {
             let frame = &mut buffer[..pattern::size_of(account.sent, options.size)];

@@ -80,6 +80,18 @@ pub(crate) fn decode(frame: &[u8], run: u32) -> Frame {
     }
 }
 
+/// Whether this is message `number`, of `size` bytes, of a `source` service: after the number the byte at place i is number + i.
+pub(crate) fn is_of_source(message: &[u8], number: u32, size: usize) -> bool {
+    let [low, ..] = number.to_le_bytes();
+    let places = (0..=u8::MAX).cycle().skip(4);
+    message.len() == size
+        && message
+            .iter()
+            .skip(4)
+            .zip(places)
+            .all(|(&byte, place)| byte == low.wrapping_add(place))
+}
+
 /// The little-endian u32 at `offset`, if the message is long enough.
 pub(crate) fn word(message: &[u8], offset: usize) -> Option<u32> {
     let bytes = message.get(offset..offset + 4)?;
@@ -168,6 +180,24 @@ mod tests {
         for length in 0..40 {
             assert_eq!(decode(&frame[..length], 2), Frame::Corrupt, "{length} bytes");
         }
+    }
+
+    #[test]
+    fn a_source_message_is_checked_to_its_last_byte() {
+        let mut message = vec![0x10, 0x02, 0, 0, 0x14, 0x15, 0x16];
+        assert!(is_of_source(&message, 0x210, 7));
+        assert!(!is_of_source(&message, 0x210, 8), "too short");
+        message[6] = 0;
+        assert!(!is_of_source(&message, 0x210, 7));
+    }
+
+    #[test]
+    fn a_long_source_message_starts_again_after_256_places() {
+        let mut message: Vec<_> = (0..300_usize)
+            .map(|place| place.to_le_bytes()[0].wrapping_add(9))
+            .collect();
+        message[..4].copy_from_slice(&9_u32.to_le_bytes());
+        assert!(is_of_source(&message, 9, 300));
     }
 
     #[test]
