@@ -212,7 +212,7 @@ mod tests {
 
     fn stream_of(count: u32) -> Stream {
         Stream {
-            count,
+            count: Some(count),
             seconds: None,
             window: 8,
             size: 0,
