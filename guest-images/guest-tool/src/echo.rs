@@ -165,7 +165,8 @@ pub(crate) fn ping<L: Link>(link: &mut L, count: u64, size: usize, timeout: Dura
     Ok(())
 }
 
-/// A guest whose TSC could not be measured while it booted (on a busy host) counts in ticks of milliseconds, and so do its results.
+/// A guest whose TSC could not be measured while it booted (on a busy host) counts in ticks of milliseconds,
+/// and so do its results.
 fn clock_resolution() -> anyhow::Result<Duration> {
     Ok(clock_getres(ClockId::CLOCK_MONOTONIC)
         .context("clock_getres")?

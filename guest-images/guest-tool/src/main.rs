@@ -1,8 +1,9 @@
-//! The program inside the test guests. It drives the character devices and terminals that the stock rpmsg drivers of
-//! Linux offer, and checks every byte that comes back.
+//! The program inside the test guests. It drives the character devices and terminals that the stock rpmsg
+//! drivers of Linux offer, and checks every byte that comes back.
 //!
-//! A subcommand prints its result as one line of `key=value` pairs on stdout and exits with 0. When something is wrong it says on
-//! stderr what was expected and what was found, and exits with 1 (2 for a command line it does not understand).
+//! A subcommand prints its result as one line of `key=value` pairs on stdout and exits with 0. When something
+//! is wrong it says on stderr what was expected and what was found, and exits with 1 (2 for a command line it
+//! does not understand).
 //!
 //! | module | what it knows |
 //! |---|---|
@@ -98,7 +99,8 @@ enum Raw {
         #[command(flatten)]
         peer: Peer,
     },
-    /// A numbered stream through the echo, several messages under way: each comes back exactly once and in order
+    /// A numbered stream through the echo, several messages under way: each comes back exactly once and in
+    /// order
     Stream {
         #[command(flatten)]
         peer: Peer,
@@ -127,7 +129,8 @@ enum Raw {
         #[arg(long, default_value_t = MAX_PAYLOAD, value_parser = payload)]
         size: usize,
     },
-    /// Send a number of messages that start with their number (u32, little-endian, from 0), and expect nothing back
+    /// Send a number of messages that start with their number (u32, little-endian, from 0), and expect
+    /// nothing back
     Send {
         #[command(flatten)]
         peer: Peer,
@@ -140,8 +143,8 @@ enum Raw {
     },
     /// Ask a source for messages, and check that each comes whole, once and in order
     ///
-    /// The request is {count, size, interval: u32}, little-endian. Each message starts with its number (u32, little-endian); after it
-    /// the byte at place i is number + i, modulo 256.
+    /// The request is {count, size, interval: u32}, little-endian. Each message starts with its number (u32,
+    /// little-endian); after it the byte at place i is number + i, modulo 256.
     Receive {
         #[command(flatten)]
         peer: Peer,
@@ -193,8 +196,8 @@ pub(crate) struct Peer {
     node: Option<std::path::PathBuf>,
     /// Let the kernel fail instead of wait where it has no buffer, and try again from here
     ///
-    /// Without it the kernel waits 15 s for the device's interrupt. A signal does not end that wait: the driver of Linux then turns in
-    /// a loop until there is a buffer, so do not kill a sender that waits.
+    /// Without it the kernel waits 15 s for the device's interrupt. A signal does not end that wait: the
+    /// driver of Linux then turns in a loop until there is a buffer, so do not kill a sender that waits.
     #[arg(long)]
     nonblocking: bool,
     /// Seconds without any progress after which the peer is given up

@@ -1,9 +1,11 @@
-//! Contents of messages that show where each byte belongs, so that a mix-up of any two messages, sizes or positions is seen.
+//! Contents of messages that show where each byte belongs, so that a mix-up of any two messages, sizes or
+//! positions is seen.
 
 /// Bytes in front of a numbered frame: number, run and checksum, u32 each, little-endian.
 pub(crate) const HEADER: usize = 12;
 
-/// The byte at `position` of a message of `size` bytes: neighbouring positions and neighbouring sizes all differ.
+/// The byte at `position` of a message of `size` bytes: neighbouring positions and neighbouring sizes all
+/// differ.
 fn byte(size: usize, position: usize) -> u8 {
     let mixed = (size * 0x9e37 + 0x79b9) ^ (position * 0x85eb + (position >> 8) * 0xca6b);
     mixed.to_le_bytes()[0] ^ mixed.to_le_bytes()[1]
@@ -41,7 +43,8 @@ pub(crate) fn size_of(number: u32, fixed: usize) -> usize {
         return fixed;
     }
     let sizes = crate::MAX_PAYLOAD - HEADER + 1;
-    // A step that has no divisor in common with the number of sizes reaches all of them, and never two alike in a row.
+    // A step that has no divisor in common with the number of sizes reaches all of them, and never two alike
+    // in a row.
     HEADER + (usize::try_from(number).unwrap_or_default() % sizes * 211) % sizes
 }
 
@@ -80,7 +83,8 @@ pub(crate) fn decode(frame: &[u8], run: u32) -> Frame {
     }
 }
 
-/// Whether this is message `number`, of `size` bytes, of a `source` service: after the number the byte at place i is number + i.
+/// Whether this is message `number`, of `size` bytes, of a `source` service: after the number the byte at
+/// place i is number + i.
 pub(crate) fn is_of_source(message: &[u8], number: u32, size: usize) -> bool {
     let [low, ..] = number.to_le_bytes();
     let places = (0..=u8::MAX).cycle().skip(4);
