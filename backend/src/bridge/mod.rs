@@ -15,7 +15,9 @@
 //! | [`counters`] | what was relayed and what was dropped, and why |
 #![forbid(unsafe_code)]
 
+mod aliases;
 pub mod counters;
+mod desk;
 pub mod directory;
 mod held;
 pub mod policy;
