@@ -70,11 +70,11 @@ fn a_serialized_service_that_latches_its_client_gives_each_vm_its_own_answers() 
             }
         }
         bench.settle();
-        for vm in 0..3 {
+        for (vm, count) in answered.iter_mut().enumerate() {
             for (address, bytes) in received(&mut bench, vm) {
-                let expected = u32::try_from(vm).unwrap() << 16 | answered[vm];
+                let expected = u32::try_from(vm).unwrap() << 16 | *count;
                 assert_eq!((address, bytes), (1024, expected.to_le_bytes().to_vec()));
-                answered[vm] += 1;
+                *count += 1;
             }
         }
     }
