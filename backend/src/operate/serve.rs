@@ -15,7 +15,7 @@ use vhost::vhost_user::Listener;
 
 use super::ferry;
 use super::plan::{LinkPlan, Plan, RemotePlan, SocketPlan};
-use super::sockets::{self, SocketError, SocketFile, VmListener};
+use super::sockets::{self, Rights, SocketError, SocketFile, VmListener};
 use crate::bridge::{Bridge, BridgeError, VmConfig};
 use crate::causes::Causes;
 use crate::guest::device::{ConnectionError, serve_one};
@@ -97,7 +97,8 @@ pub fn serve(plan: &Plan) -> Result<(), ServeError> {
     let mut signals = Signals::new(TERM_SIGNALS).map_err(system("signal handling"))?;
     let mut listeners = Vec::new();
     for vm in &plan.vms {
-        let socket = sockets::open(&vm.socket);
+        let rights = Rights { mode: vm.mode, group: vm.group.as_ref() };
+        let socket = sockets::open(&vm.socket, rights);
         listeners.push(socket.map_err(|source| ServeError::Socket { vm: vm.name.clone(), source })?);
     }
     let mut remotes = Vec::new();
