@@ -15,8 +15,7 @@ use vhost::vhost_user::Listener;
 
 use super::ferry;
 use super::plan::{LinkPlan, Plan, RemotePlan, SocketPlan};
-use super::sockets::{self, SocketError, SocketFile, VmListener};
-use crate::bridge::policy::{Overflow, Policy, VmPolicy};
+use super::sockets::{self, Rights, SocketError, SocketFile, VmListener};
 use crate::bridge::{Bridge, BridgeError, VmConfig};
 use crate::causes::Causes;
 use crate::guest::device::{ConnectionError, serve_one};
@@ -98,7 +97,8 @@ pub fn serve(plan: &Plan) -> Result<(), ServeError> {
     let mut signals = Signals::new(TERM_SIGNALS).map_err(system("signal handling"))?;
     let mut listeners = Vec::new();
     for vm in &plan.vms {
-        let socket = sockets::open(&vm.socket);
+        let rights = Rights { mode: vm.mode, group: vm.group.as_ref() };
+        let socket = sockets::open(&vm.socket, rights);
         listeners.push(socket.map_err(|source| ServeError::Socket { vm: vm.name.clone(), source })?);
     }
     let mut remotes = Vec::new();
@@ -109,9 +109,7 @@ pub fn serve(plan: &Plan) -> Result<(), ServeError> {
     let mut files = Vec::new();
     let serving = Arc::new(AtomicUsize::new(plan.vms.len()));
     for (vm, listener) in plan.vms.iter().zip(listeners) {
-        let is_alone = plan.vms.iter().filter(|other| other.remote == vm.remote).count() == 1;
-        let policy = VmPolicy::unlimited(if is_alone { Overflow::Block } else { Overflow::Drop });
-        let config = VmConfig { name: vm.name.clone(), slot: vm.slot, policy };
+        let config = VmConfig { name: vm.name.clone(), slot: vm.slot, policy: vm.policy.clone() };
         let owner = remotes[vm.remote].bridge.add_vm(config).expect("slots are unique in a plan");
         let (listener, once) = match listener {
             VmListener::Listening(listener, file) => {
@@ -182,7 +180,7 @@ fn start_remote(plan: &RemotePlan) -> Result<Remote, ServeError> {
         LinkPlan::Loopback => loopback(&plan.name)?,
         LinkPlan::Socket(socket) => (socket_link(&plan.name, socket)?, None),
     };
-    let bridge = Bridge::start(RemoteCore::new(config, Instant::now()), Policy::default())
+    let bridge = Bridge::start(RemoteCore::new(config, Instant::now()), plan.policy.clone())
         .map_err(|source| ServeError::Bridge { remote: plan.name.clone(), source })?;
     Ok(Remote { bridge, _softcore: softcore })
 }
