@@ -13,8 +13,8 @@ use super::to_guest::{self, Delivery, deliver};
 use super::vm::Vm;
 use crate::remote::messages::{Arrival, Message};
 use crate::remote::vring::VringFault;
-use crate::rpmsg::Header;
 use crate::rpmsg::address::{HostAddress, Slot, from_host};
+use crate::rpmsg::{Header, NAME_SERVICE_ADDRESS};
 
 impl Relay {
     /// Takes up to `most` messages out of the remote's vring. Returns whether there were any.
@@ -46,6 +46,8 @@ impl Relay {
         }
         match from_host(dst) {
             HostAddress::NameService => self.announced(message),
+            // A guest's name service hears what the directory has to say, and nothing else.
+            HostAddress::Guest { address: NAME_SERVICE_ADDRESS, .. } => self.misdirect(message),
             HostAddress::Guest { slot, session, address } if !self.aliases.is_needed_for_all() => {
                 let Some(vm) = self.vm(slot) else { return self.misdirect(message) };
                 if !vm.account.accepts(session) {

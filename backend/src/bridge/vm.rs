@@ -177,15 +177,13 @@ impl Account {
     /// `None` if the table has none either, or if no endpoint can have the address.
     #[inline]
     pub(super) fn host_address(&self, aliases: &mut Aliases, address: u32) -> Option<u32> {
-        if address == ANY_ADDRESS {
+        // An answer to the name service's own address would be taken for an announcement.
+        if matches!(address, ANY_ADDRESS | NAME_SERVICE_ADDRESS) {
             return None;
         }
         let by_arithmetic =
             to_host(self.slot, self.session, address).filter(|_| !aliases.is_needed_for_all());
-        by_arithmetic
-            .or_else(|| aliases.endpoint(self.slot, address))
-            // The name service's own address is nobody's, not even in slot 0.
-            .filter(|host| *host != NAME_SERVICE_ADDRESS)
+        by_arithmetic.or_else(|| aliases.endpoint(self.slot, address))
     }
 
     /// Whether the VM may send to a remote address where no service is announced.
