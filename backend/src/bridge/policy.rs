@@ -3,6 +3,7 @@
 //! Plain data, resolved from the configuration once. VMs are named by their slots; a set of VMs is a bit mask of
 //! slots.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::rpmsg::ServiceName;
@@ -66,12 +67,25 @@ impl Pattern {
 
     /// Whether a name matches.
     pub fn matches(&self, name: ServiceName) -> bool {
-        matches(self.0.as_bytes(), name.as_bytes())
+        matches(self.0.as_bytes(), name.as_bytes(), |_| true)
+    }
+
+    /// Whether it plainly matches every name that `other` does. Two patterns that come to the same by different ways,
+    /// such as `?*` and `*?`, do not count.
+    pub fn covers(&self, other: &Pattern) -> bool {
+        matches(self.0.as_bytes(), other.0.as_bytes(), |byte| byte != b'*')
     }
 }
 
-/// Matches without recursion: on a mismatch, the last `*` takes one byte more.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Matches without recursion: on a mismatch, the last `*` takes one byte more. `single` says which bytes a `?` stands
+/// for.
+fn matches(pattern: &[u8], name: &[u8], single: impl Fn(u8) -> bool) -> bool {
     let (mut at, mut of) = (0, 0);
     let mut star = None;
     while of < name.len() {
@@ -80,7 +94,7 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
                 star = Some((at, of));
                 at += 1;
             }
-            Some(byte) if *byte == b'?' || *byte == name[of] => {
+            Some(byte) if *byte == name[of] || *byte == b'?' && single(name[of]) => {
                 at += 1;
                 of += 1;
             }
@@ -222,6 +236,21 @@ mod tests {
             [("rpmsg", "rpmsg-raw"), ("?", "xy"), ("a*b", "abc"), ("rpmsg-raw?", "rpmsg-raw")]
         {
             assert!(!matches(pattern, name), "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_covers_those_whose_every_name_it_matches() {
+        let covers = |pattern: &str, other: &str| Pattern::new(pattern).covers(&Pattern::new(other));
+        for (pattern, other) in
+            [("a", "a"), ("*", "a?*"), ("a*", "a*b"), ("a*", "a**"), ("?", "a"), ("a?*", "a??"), ("**", "*")]
+        {
+            assert!(covers(pattern, other), "{pattern} {other}");
+        }
+        for (pattern, other) in
+            [("a", "?"), ("?", "*"), ("a*", "*"), ("a*b", "a*"), ("*a", "a*"), ("a?", "a*")]
+        {
+            assert!(!covers(pattern, other), "{pattern} {other}");
         }
     }
 }

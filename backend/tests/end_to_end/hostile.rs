@@ -87,8 +87,7 @@ fn a_message_longer_than_any_rpmsg_buffer() {
 #[test]
 fn a_source_address_that_is_not_the_guests_to_use() {
     nothing_comes_of(|guest| {
-        // The name service, any, and addresses of other slots and sessions.
-        for src in [NAME_SERVICE_ADDRESS, ANY_ADDRESS, 1 << 20, 0x0200_0400, 0x0100_0400, 0x8000_0000] {
+        for src in [NAME_SERVICE_ADDRESS, ANY_ADDRESS] {
             send_bytes(guest, &message(src, 0x402, 4, 4));
         }
     });
