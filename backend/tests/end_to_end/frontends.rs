@@ -66,6 +66,25 @@ fn a_stream_survives_other_call_fds() {
 }
 
 #[test]
+fn other_call_fds_cost_no_message_even_where_the_core_waits_for_nobody() {
+    // Two VMs, and as much under way as the guest has buffers for, which is more than its share of the core's.
+    let rig = Rig::start(Plan::with_sessions(2));
+    let mut guest = rig.guest(0);
+    let raw = guest.wait_service("rpmsg-raw");
+    Rig::settle(&mut guest);
+    let mut stream = EchoStream::new(16, HERE, raw).window(240);
+
+    for _ in 0..200 {
+        let (sent, received) = (stream.sent() + 400, stream.received() + 200);
+        stream.run(&mut guest, sent, received);
+        guest.change_call_fd(RX);
+        guest.change_call_fd(TX);
+    }
+
+    stream.finish(&mut guest, 100);
+}
+
+#[test]
 fn what_arrives_while_the_interrupt_is_masked_is_signalled_when_it_is_unmasked() {
     let rig = Rig::start(Plan::with_sessions(1).observed());
     let mut guest = rig.guest(0);
