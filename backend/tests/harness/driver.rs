@@ -11,6 +11,7 @@
 //! - a message for an address at which this guest has no endpoint.
 
 use std::collections::{HashSet, VecDeque};
+use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -424,8 +425,14 @@ impl Driver {
             let left = deadline.saturating_duration_since(Instant::now());
             let left = i32::try_from(left.as_millis()).expect("a short patience");
             let mut events = [EpollEvent::default(); 2];
-            let ready = self.calls.wait(left, &mut events).expect("wait for a call");
-            assert!(ready > 0, "stuck: no {what} within {PATIENCE:?}; {}", self.state());
+            match self.calls.wait(left, &mut events) {
+                // The test was stopped and continued; whoever waits looks again.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                ready => {
+                    let ready = ready.expect("wait for a call");
+                    assert!(ready > 0, "stuck: no {what} within {PATIENCE:?}; {}", self.state());
+                }
+            }
         }
         for ring in &self.rings {
             if ring.call_fd().read().is_ok() {
