@@ -1,7 +1,8 @@
 //! What front-ends change under a running guest: memory, event fds, the whole connection.
 
-use crate::harness::driver::{DriverOptions, RX, TX};
-use crate::harness::guest::{Guest, GuestOptions};
+use crate::harness::driver::{RX, TX};
+use crate::harness::guest::Guest;
+use crate::harness::options::{DriverOptions, GuestOptions};
 use crate::harness::rig::{Plan, Rig};
 use crate::harness::stream::EchoStream;
 use crate::harness::vmm::MemoryMessages;
