@@ -81,11 +81,13 @@ fn a_listening_socket_can_be_handed_over_as_a_file_descriptor() {
     let path = dir.path().join("socket");
     let listener = UnixListener::bind(&path).unwrap();
 
-    let program = Program::spawn_with_stdin(Stdio::from(std::os::fd::OwnedFd::from(listener)), ["--fd", "0"]);
+    let mut program =
+        Program::spawn_with_stdin(Stdio::from(std::os::fd::OwnedFd::from(listener)), ["--fd", "0"]);
 
     let mut guest = Guest::connect(&path, GuestOptions::default());
     Rig::settle(&mut guest);
     program.terminate();
+    assert!(program.wait_exit().success());
 }
 
 #[test]

@@ -73,6 +73,33 @@ fn services_that_come_and_go_at_run_time_do_so_in_every_vm() {
 }
 
 #[test]
+fn what_a_service_has_said_arrives_before_the_guest_is_told_of_its_end() {
+    let mut rig = Rig::start(Plan::with_sessions(1).observed());
+    let mut guest = rig.guest(0);
+    rig.core().command("announce rpmsg-raw:lately@0x500");
+    let lately = guest.wait_service("lately");
+    rig.core().command("hang");
+    for number in 0..10u8 {
+        guest.send(HERE, lately, &[number]);
+    }
+    guest.flush();
+    let heard = guest.news().len();
+
+    guest.pause();
+    rig.core().command("resume");
+    rig.settle_all();
+    rig.core().command("withdraw lately");
+    rig.settle_all();
+    guest.resume();
+
+    for number in 0..10u8 {
+        let message = guest.recv();
+        assert_eq!((message.payload[0], message.heard), (number, heard));
+    }
+    guest.wait_service_gone("lately");
+}
+
+#[test]
 fn eight_vms_with_the_same_addresses_get_their_own_answers_only() {
     let rig = Rig::start(vms(8));
     thread::scope(|scope| {

@@ -44,6 +44,8 @@ pub struct Message {
     pub src: u32,
     pub dst: u32,
     pub payload: Vec<u8>,
+    /// How many name-service messages had been heard before it came.
+    pub heard: usize,
 }
 
 /// The driver and what it has heard.
@@ -228,7 +230,8 @@ impl Driver {
                 self.endpoints.contains(&dst),
                 "INVARIANT VIOLATION: message from {src:#x} for {dst:#x}, which is no endpoint of this guest: {payload:02x?}"
             );
-            self.inbox.push_back(Message { src, dst, payload: payload.to_vec() });
+            let heard = self.directory.news().len();
+            self.inbox.push_back(Message { src, dst, payload: payload.to_vec(), heard });
         }
     }
 
