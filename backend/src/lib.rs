@@ -11,11 +11,15 @@
 //! | [`remote`] | the coprocessor: carveouts, resource table, driver's side of the vrings, mailbox, life |
 //! | [`rpmsg`] | what rpmsg is: header, name service, addresses. No I/O, no `unsafe`, no virtio |
 //! | [`causes`] | an error with everything that caused it, in one line |
+//! | [`log_limit`] | log lines at a bounded rate |
 //! | [`softcore`] | the built-in remote core: a simulated firmware, the embedded default and the tests' peer |
 
 pub mod bridge;
 pub mod causes;
+#[cfg(test)]
+mod copied;
 pub mod guest;
+pub mod log_limit;
 pub mod operate;
 pub mod remote;
 pub mod rpmsg;

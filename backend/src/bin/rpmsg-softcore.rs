@@ -20,8 +20,9 @@ use vhost_device_rpmsg::softcore::{
 
 /// A simulated coprocessor that serves rpmsg in a memory file.
 ///
-/// Commands come on standard input, one a line, each answered by one line: announce KIND[:NAME[@ADDRESS]], withdraw
-/// NAME, say NAME ADDRESS TEXT, stats, host-services, hang, resume, crash, reboot, quit.
+/// Commands come on standard input, one a line, each answered by one line: `announce
+/// KIND[:NAME[@ADDRESS]]`, `withdraw NAME`, `say NAME ADDRESS TEXT`, `stats`, `host-services`, `hang`, `resume`,
+/// `crash`, `reboot`, `quit`.
 #[derive(Debug, Parser)]
 #[command(version, args_override_self = true)]
 struct Arguments {
@@ -57,7 +58,7 @@ struct Arguments {
     #[arg(long)]
     no_name_service: bool,
 
-    /// Service to have, KIND[:NAME[@ADDRESS]]; may be repeated. By default one of each kind, from address 0x400 on.
+    /// Service to have, `KIND[:NAME[@ADDRESS]]`; may be repeated. By default one of each kind, from address 0x400 on.
     #[arg(long = "service", value_name = "KIND[:NAME[@ADDRESS]]")]
     services: Vec<ServiceSpec>,
 

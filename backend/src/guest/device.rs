@@ -20,6 +20,7 @@
 use std::io;
 use std::sync::Arc;
 
+use log::Level;
 use thiserror::Error;
 use vhost::vhost_user::Listener;
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
@@ -32,6 +33,7 @@ use vmm_sys_util::epoll::EventSet;
 use super::port::{QueueIndex, QueueOwner};
 use super::queue::MAX_QUEUE_SIZE;
 use super::ring::{Ring, Rings, construct, lock};
+use crate::log_limit::LogLimit;
 use crate::rpmsg::VIRTIO_RPMSG_F_NS;
 
 /// Feature bits of the device.
@@ -60,6 +62,7 @@ pub fn serve_one(
     name: &str,
     listener: &mut Listener,
     owner: &Arc<dyn QueueOwner>,
+    log: &mut LogLimit,
 ) -> Result<(), ConnectionError> {
     let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
     let rings = Rings::default();
@@ -69,15 +72,14 @@ pub fn serve_one(
     });
     let mut daemon = daemon.map_err(ConnectionError::Start)?;
     daemon.start(listener).map_err(ConnectionError::Start)?;
-    log::info!("vm {name}: front-end connected");
+    log.say(Level::Info, format_args!("vm {name}: front-end connected"));
     let ended = daemon.wait();
     for ring in lock(&rings).drain(..) {
         ring.withdraw();
     }
     owner.disconnected();
     match ended {
-        Ok(()) => Ok(()),
-        Err(DaemonError::HandleRequest(vhost::vhost_user::Error::Disconnected)) => Ok(()),
+        Ok(()) | Err(DaemonError::HandleRequest(vhost::vhost_user::Error::Disconnected)) => Ok(()),
         Err(error) => Err(ConnectionError::Protocol(error)),
     }
 }

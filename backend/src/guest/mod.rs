@@ -23,3 +23,6 @@ mod ring;
 
 pub use chain::{ChainError, Direction};
 pub use queue::Queue;
+
+#[cfg(test)]
+mod tests;

@@ -115,7 +115,7 @@ impl Ring {
                 self.0.owner.take(self.0.index, queue);
             }
             Err(error) => {
-                warn!("queue {:?} of the front-end cannot be used: {}", self.0.index, Causes(&error))
+                warn!("queue {:?} of the front-end cannot be used: {}", self.0.index, Causes(&error));
             }
         }
     }

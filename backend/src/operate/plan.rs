@@ -1,13 +1,17 @@
 //! What is to be started: remotes and the VMs in front of them, all checked to make sense together.
 
+mod display;
+
 use std::{
-    fmt,
     os::fd::RawFd,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use crate::rpmsg::address::Slot;
+use crate::{
+    bridge::policy::{Overflow, Policy, VmPolicy},
+    rpmsg::address::Slot,
+};
 
 /// Longest path of a unix socket in bytes: `sun_path` of `sockaddr_un`, less its NUL (unix(7)).
 pub const MAX_SOCKET_PATH: usize = 107;
@@ -15,9 +19,11 @@ pub const MAX_SOCKET_PATH: usize = 107;
 /// Everything the program is to serve.
 ///
 /// Names are unique among remotes and among VMs, slots among the VMs of a remote, socket paths in all. There is at
-/// least one remote and one VM.
+/// least one remote, and one VM unless there is a control socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
+    /// The unix socket for requests at run time, at most [`MAX_SOCKET_PATH`] bytes.
+    pub control: Option<PathBuf>,
     /// The remote cores.
     pub remotes: Vec<RemotePlan>,
     /// The VMs, in the order of their appearance.
@@ -31,6 +37,8 @@ pub struct RemotePlan {
     pub name: String,
     /// How it is reached.
     pub link: LinkPlan,
+    /// How its services are shared. Slots in it are those of VMs in the plan.
+    pub policy: Policy,
 }
 
 /// How a remote core is reached.
@@ -76,10 +84,25 @@ pub struct VmPlan {
     pub name: String,
     /// Where its VMM connects.
     pub socket: VmSocket,
+    /// Permissions of the socket at a path, at most 0o777; `None`: as the umask leaves them.
+    pub mode: Option<u32>,
+    /// The group of the socket at a path; `None`: that of the program.
+    pub group: Option<GroupPlan>,
     /// Its place in the remote's address space.
     pub slot: Slot,
     /// Its remote, an index into [`Plan::remotes`].
     pub remote: usize,
+    /// What it may do.
+    pub policy: VmPolicy,
+}
+
+/// A group of users.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupPlan {
+    /// By its name, which nobody has looked up yet.
+    Name(String),
+    /// By its number.
+    Number(u32),
 }
 
 /// A vhost-user socket.
@@ -95,16 +118,26 @@ impl Plan {
     /// The plan without a configuration: VMs `vm0`, `vm1`... in the slots of these numbers, in front of the loopback
     /// core. Sockets beyond the last slot are left out.
     pub(super) fn loopback(sockets: impl IntoIterator<Item = VmSocket>) -> Self {
+        let sockets: Vec<_> = sockets.into_iter().collect();
+        let overflow = if sockets.len() == 1 { Overflow::Block } else { Overflow::Drop };
         let slots = (0..Slot::COUNT).filter_map(Slot::new);
         Plan {
-            remotes: vec![RemotePlan { name: "loopback".to_owned(), link: LinkPlan::Loopback }],
+            control: None,
+            remotes: vec![RemotePlan {
+                name: "loopback".to_owned(),
+                link: LinkPlan::Loopback,
+                policy: Policy::default(),
+            }],
             vms: slots
                 .zip(sockets)
                 .map(|(slot, socket)| VmPlan {
                     name: format!("vm{}", slot.number()),
                     socket,
+                    mode: None,
+                    group: None,
                     slot,
                     remote: 0,
+                    policy: VmPolicy::unlimited(overflow),
                 })
                 .collect(),
         }
@@ -122,71 +155,5 @@ pub(super) fn socket_path_fault(path: &Path) -> Option<String> {
         Some(format!("{} bytes: {}", bytes.len(), path.display()))
     } else {
         None
-    }
-}
-
-impl fmt::Display for Plan {
-    /// What `check` prints.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for remote in &self.remotes {
-            writeln!(f, "remote {}", remote.name)?;
-            match &remote.link {
-                LinkPlan::Loopback => writeln!(f, "  link            loopback, the built-in core")?,
-                LinkPlan::Socket(link) => write!(f, "{link}")?,
-            }
-        }
-        for vm in &self.vms {
-            let slot = vm.slot.number();
-            let first = u32::from(slot) << 24;
-            writeln!(f, "vm {}", vm.name)?;
-            writeln!(f, "  socket          {}", vm.socket)?;
-            writeln!(f, "  remote          {}", self.remotes[vm.remote].name)?;
-            writeln!(
-                f,
-                "  slot            {slot}, host addresses {first:#010x}..={:#010x}",
-                first | 0xFF_FFFF
-            )?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for SocketPlan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  link            socket {}", self.doorbell.display())?;
-        writeln!(f, "  resource table  {:#010x}", self.resource_table)?;
-        match self.attach_after {
-            Some(time) => {
-                writeln!(f, "  attach          when ready or running, or after {time:?} of silence")?
-            }
-            None => writeln!(f, "  attach          when ready or running")?,
-        }
-        for memory in &self.memory {
-            writeln!(f, "  memory          {memory}")?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for MemoryPlan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let last = u64::from(self.device_address) + (self.size - 1);
-        write!(
-            f,
-            "{:#010x}..={last:#010x} in {} at offset {:#x}, {:#x} bytes",
-            self.device_address,
-            self.path.display(),
-            self.offset,
-            self.size
-        )
-    }
-}
-
-impl fmt::Display for VmSocket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            VmSocket::Path(path) => write!(f, "{}", path.display()),
-            VmSocket::Fd(fd) => write!(f, "file descriptor {fd}"),
-        }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::{Level, info};
 use signal_hook::consts::TERM_SIGNALS;
 use signal_hook::iterator::{Handle, Signals};
 use thiserror::Error;
@@ -15,11 +15,12 @@ use vhost::vhost_user::Listener;
 
 use super::ferry;
 use super::plan::{LinkPlan, Plan, RemotePlan, SocketPlan};
-use super::sockets::{self, SocketError, SocketFile, VmListener};
+use super::sockets::{self, Rights, SocketError, SocketFile, VmListener};
 use crate::bridge::{Bridge, BridgeError, VmConfig};
 use crate::causes::Causes;
 use crate::guest::device::{ConnectionError, serve_one};
 use crate::guest::port::QueueOwner;
+use crate::log_limit::LogLimit;
 use crate::remote::core::{Doorbell, MemoryConfig, MemoryFile, RemoteConfig, RemoteCore};
 use crate::softcore::{self, CoreThread};
 
@@ -96,23 +97,20 @@ pub fn serve(plan: &Plan) -> Result<(), ServeError> {
     let mut signals = Signals::new(TERM_SIGNALS).map_err(system("signal handling"))?;
     let mut listeners = Vec::new();
     for vm in &plan.vms {
-        let socket = sockets::open(&vm.socket);
+        let rights = Rights { mode: vm.mode, group: vm.group.as_ref() };
+        let socket = sockets::open(&vm.socket, rights);
         listeners.push(socket.map_err(|source| ServeError::Socket { vm: vm.name.clone(), source })?);
     }
     let mut remotes = Vec::new();
-    for (index, remote) in plan.remotes.iter().enumerate() {
-        let vms = plan.vms.iter().filter(|vm| vm.remote == index);
-        let vms = vms.map(|vm| VmConfig { name: vm.name.clone(), slot: vm.slot }).collect();
-        remotes.push(start_remote(remote, vms)?);
+    for remote in &plan.remotes {
+        remotes.push(start_remote(remote)?);
     }
 
     let mut files = Vec::new();
     let serving = Arc::new(AtomicUsize::new(plan.vms.len()));
-    let mut vms_of_remote = vec![0; remotes.len()];
     for (vm, listener) in plan.vms.iter().zip(listeners) {
-        let number = &mut vms_of_remote[vm.remote];
-        let owner = remotes[vm.remote].bridge.port(*number);
-        *number += 1;
+        let config = VmConfig { name: vm.name.clone(), slot: vm.slot, policy: vm.policy.clone() };
+        let owner = remotes[vm.remote].bridge.add_vm(config).expect("slots are unique in a plan");
         let (listener, once) = match listener {
             VmListener::Listening(listener, file) => {
                 files.extend(file);
@@ -163,12 +161,11 @@ impl Drop for OneLess {
 /// Serves the front-ends of one VM, one after the other.
 fn serve_vm(name: &str, listener: UnixListener, once: bool, owner: &Arc<dyn QueueOwner>, _end: &OneLess) {
     let mut listener = Listener::from(listener);
+    let mut log = LogLimit::default();
     loop {
-        match serve_one(name, &mut listener, owner) {
-            Ok(()) => {}
-            Err(error @ ConnectionError::Protocol(_)) => warn!("vm {name}: {}", Causes(&error)),
-            Err(error @ ConnectionError::Start(_)) => {
-                warn!("vm {name}: {}", Causes(&error));
+        if let Err(error) = serve_one(name, &mut listener, owner, &mut log) {
+            log.say(Level::Warn, format_args!("vm {name}: {}", Causes(&error)));
+            if matches!(error, ConnectionError::Start(_)) {
                 std::thread::sleep(ACCEPT_RETRY);
             }
         }
@@ -178,12 +175,12 @@ fn serve_vm(name: &str, listener: UnixListener, once: bool, owner: &Arc<dyn Queu
     }
 }
 
-fn start_remote(plan: &RemotePlan, vms: Vec<VmConfig>) -> Result<Remote, ServeError> {
+fn start_remote(plan: &RemotePlan) -> Result<Remote, ServeError> {
     let (config, softcore) = match &plan.link {
         LinkPlan::Loopback => loopback(&plan.name)?,
         LinkPlan::Socket(socket) => (socket_link(&plan.name, socket)?, None),
     };
-    let bridge = Bridge::start(RemoteCore::new(config, Instant::now()), vms)
+    let bridge = Bridge::start(RemoteCore::new(config, Instant::now()), plan.policy.clone())
         .map_err(|source| ServeError::Bridge { remote: plan.name.clone(), source })?;
     Ok(Remote { bridge, _softcore: softcore })
 }

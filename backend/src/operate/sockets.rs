@@ -1,16 +1,27 @@
 //! The vhost-user sockets: made at a path, or taken over from whoever started the program.
+//!
+//! Whoever may write to a socket's file can connect. So a socket has its permissions and group before it listens:
+//! until then a connection is refused to everyone.
 
+use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use log::debug;
+use nix::unistd::Group;
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, chownat, openat};
 use rustix::net::sockopt::{socket_acceptconn, socket_domain};
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, geteuid, getpid, pidfd_getfd, pidfd_open};
 use thiserror::Error;
 
-use super::plan::VmSocket;
+use super::plan::{GroupPlan, VmSocket};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 128;
 
 /// Why a socket cannot be had.
 #[derive(Debug, Error)]
@@ -32,6 +43,53 @@ pub enum SocketError {
     Listen {
         /// The path.
         path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Somebody has put another file in the place of the socket.
+    #[error("socket {path}: expected the socket that was just made there, found a file of somebody else; choose a folder that only trusted users can write to", path = path.display())]
+    Replaced {
+        /// The path.
+        path: PathBuf,
+    },
+    /// There is no group of this name.
+    #[error("socket {path}: expected a group of this host, found {name:?}, which is none", path = path.display())]
+    NoSuchGroup {
+        /// The path.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// The groups of the host cannot be read.
+    #[error("socket {path}: cannot look up group {name:?}", path = path.display())]
+    Groups {
+        /// The path.
+        path: PathBuf,
+        /// The name.
+        name: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The program may not give its files to the group.
+    #[error("socket {path}: cannot give it to group {group}; the program has to be in it, or to run with CAP_CHOWN", path = path.display())]
+    Group {
+        /// The path.
+        path: PathBuf,
+        /// The group.
+        group: GroupPlan,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The permissions cannot be set.
+    #[error("socket {path}: cannot set its mode to {mode:04o}", path = path.display())]
+    Mode {
+        /// The path.
+        path: PathBuf,
+        /// The permissions.
+        mode: u32,
         /// What the system said.
         #[source]
         source: io::Error,
@@ -62,50 +120,143 @@ pub enum VmListener {
     Connected(UnixStream),
 }
 
-/// The socket in the file system, removed when this is dropped.
+/// The socket in the file system, removed when this is dropped, unless there is another in its place by then.
 #[derive(Debug)]
-pub struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.0) {
-            debug!("socket {} was gone already: {error}", self.0.display());
-        }
-    }
+pub struct SocketFile {
+    path: PathBuf,
+    /// The file itself, whatever it is called.
+    file: File,
 }
 
-/// Opens the socket of a VM.
+/// Who can connect to a socket at a path.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rights<'a> {
+    /// Its permissions; `None`: as the umask leaves them.
+    pub mode: Option<u32>,
+    /// Its group; `None`: that of the program.
+    pub group: Option<&'a GroupPlan>,
+}
+
+/// Opens the socket of a VM. The rights are for one that is made.
 ///
 /// # Errors
-/// A path where somebody listens or another file lies, a file descriptor that is no unix socket.
-pub fn open(socket: &VmSocket) -> Result<VmListener, SocketError> {
+/// A path where somebody listens or another file lies, rights that cannot be given, a file descriptor that is no unix
+/// socket.
+pub fn open(socket: &VmSocket, rights: Rights<'_>) -> Result<VmListener, SocketError> {
     match socket {
         VmSocket::Path(path) => {
-            let listener = listen(path)?;
-            Ok(VmListener::Listening(listener, Some(SocketFile(path.clone()))))
+            let (listener, file) = listen(path, rights)?;
+            Ok(VmListener::Listening(listener, Some(file)))
         }
         VmSocket::Fd(fd) => take_over(*fd),
     }
 }
 
 /// Listens at `path`. A socket that nobody listens on any more is replaced.
-fn listen(path: &Path) -> Result<UnixListener, SocketError> {
+///
+/// # Errors
+/// A path where somebody listens or another file lies, rights that cannot be given.
+pub fn listen(path: &Path, rights: Rights<'_>) -> Result<(UnixListener, SocketFile), SocketError> {
     let failed = |source| SocketError::Listen { path: path.to_owned(), source };
-    match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-        result => return result.map_err(failed),
+    let group = rights.group.map(|group| Ok((group, number_of(group, path)?))).transpose()?;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(|errno| failed(errno.into()))?;
+    let address = SocketAddrUnix::new(path).map_err(|errno| failed(errno.into()))?;
+    if let Err(errno) = bind(&socket, &address) {
+        if errno != rustix::io::Errno::ADDRINUSE {
+            return Err(failed(errno.into()));
+        }
+        remove_stale(path)?;
+        bind(&socket, &address).map_err(|errno| failed(errno.into()))?;
     }
-    use std::os::unix::fs::FileTypeExt;
-    let kind = std::fs::symlink_metadata(path).map_err(failed)?.file_type();
-    if !kind.is_socket() {
+    let file = SocketFile::at(path)?;
+    if let Some((group, number)) = group {
+        file.give_to(number).map_err(|source| {
+            let (path, group) = (path.to_owned(), group.clone());
+            SocketError::Group { path, group, source }
+        })?;
+    }
+    if let Some(mode) = rights.mode {
+        file.set_mode(mode).map_err(|source| SocketError::Mode { path: path.to_owned(), mode, source })?;
+    }
+    rustix::net::listen(&socket, BACKLOG).map_err(|errno| failed(errno.into()))?;
+    Ok((socket.into(), file))
+}
+
+/// Removes a socket that nobody listens on.
+fn remove_stale(path: &Path) -> Result<(), SocketError> {
+    let failed = |source| SocketError::Listen { path: path.to_owned(), source };
+    if !fs::symlink_metadata(path).map_err(failed)?.file_type().is_socket() {
         return Err(SocketError::NotASocket { path: path.to_owned() });
     }
     match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-        _ => return Err(SocketError::InUse { path: path.to_owned() }),
+        Ok(_) => Err(SocketError::InUse { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(failed)
+        }
+        Err(error) => Err(failed(error)),
     }
-    std::fs::remove_file(path).map_err(failed)?;
-    UnixListener::bind(path).map_err(failed)
+}
+
+/// The number of a group.
+fn number_of(group: &GroupPlan, path: &Path) -> Result<u32, SocketError> {
+    let name = match group {
+        GroupPlan::Number(number) => return Ok(*number),
+        GroupPlan::Name(name) => name,
+    };
+    let (path, name) = (path.to_owned(), name.clone());
+    match Group::from_name(&name) {
+        Ok(Some(group)) => Ok(group.gid.as_raw()),
+        Ok(None) => Err(SocketError::NoSuchGroup { path, name }),
+        Err(errno) => Err(SocketError::Groups { path, name, source: errno.into() }),
+    }
+}
+
+impl SocketFile {
+    /// The socket that this process has just made.
+    fn at(path: &Path) -> Result<Self, SocketError> {
+        let failed = |source| SocketError::Listen { path: path.to_owned(), source };
+        // O_PATH and O_NOFOLLOW: whatever is done to it is done to what is there now, never to what a link leads to.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(CWD, path, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
+        let file = File::from(file);
+        let metadata = file.metadata().map_err(failed)?;
+        if !metadata.file_type().is_socket() || metadata.uid() != geteuid().as_raw() {
+            return Err(SocketError::Replaced { path: path.to_owned() });
+        }
+        Ok(SocketFile { path: path.to_owned(), file })
+    }
+
+    fn give_to(&self, group: u32) -> io::Result<()> {
+        Ok(chownat(&self.file, "", None, Some(Gid::from_raw(group)), AtFlags::EMPTY_PATH)?)
+    }
+
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        // chmod has no form that takes such a descriptor before Linux 6.6; its name under /proc leads to the file.
+        let name = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        fs::set_permissions(name, Permissions::from_mode(mode))
+    }
+
+    /// Whether the path still leads to this file.
+    fn is_there(&self) -> io::Result<bool> {
+        let (mine, there) = (self.file.metadata()?, fs::symlink_metadata(&self.path)?);
+        Ok((mine.dev(), mine.ino()) == (there.dev(), there.ino()))
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let path = self.path.display();
+        match self.is_there() {
+            Ok(true) => {
+                if let Err(error) = fs::remove_file(&self.path) {
+                    debug!("cannot remove socket {path}: {error}");
+                }
+            }
+            Ok(false) => debug!("socket {path} has been replaced by another"),
+            Err(error) => debug!("socket {path} was gone already: {error}"),
+        }
+    }
 }
 
 /// Takes over a socket that the parent process has opened. It is duplicated by its number, so that a number which is
@@ -128,48 +279,4 @@ fn duplicate(process: Pid, fd: RawFd) -> rustix::io::Result<OwnedFd> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::fd::AsRawFd;
-
-    use super::*;
-
-    #[test]
-    fn a_socket_that_somebody_listens_on_is_left_alone() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("s");
-        let _first = listen(&path).unwrap();
-        let error = listen(&path).unwrap_err();
-        assert!(matches!(error, SocketError::InUse { .. }), "{error}");
-        assert!(UnixStream::connect(&path).is_ok());
-    }
-
-    #[test]
-    fn a_stale_socket_is_replaced_and_removed_in_the_end() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("s");
-        drop(UnixListener::bind(&path).unwrap());
-        drop(open(&VmSocket::Path(path.clone())).unwrap());
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn a_file_that_is_no_socket_is_never_removed() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("s");
-        std::fs::write(&path, "precious").unwrap();
-        assert!(matches!(listen(&path), Err(SocketError::NotASocket { .. })));
-        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
-    }
-
-    #[test]
-    fn inherited_descriptors_are_told_apart() {
-        let directory = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(directory.path().join("s")).unwrap();
-        let (stream, _peer) = UnixStream::pair().unwrap();
-        let file = std::fs::File::open("/dev/null").unwrap();
-        assert!(matches!(take_over(listener.as_raw_fd()), Ok(VmListener::Listening(_, None))));
-        assert!(matches!(take_over(stream.as_raw_fd()), Ok(VmListener::Connected(_))));
-        assert!(matches!(take_over(file.as_raw_fd()), Err(SocketError::NotUnix { .. })));
-        assert!(matches!(take_over(12345), Err(SocketError::NotOpen { .. })));
-    }
-}
+mod tests;

@@ -138,6 +138,8 @@ enum StartError {
 pub struct RemoteCore {
     config: RemoteConfig,
     mailbox: Option<SocketMailbox>,
+    /// A closed mailbox whose descriptor somebody may still be waiting for.
+    retired: Option<SocketMailbox>,
     carveouts: Option<Carveouts>,
     /// Device and inode numbers of the memory files that are mapped: a new file is a new core.
     identity: Vec<(u64, u64)>,
@@ -159,6 +161,7 @@ impl RemoteCore {
         RemoteCore {
             config,
             mailbox: None,
+            retired: None,
             carveouts: None,
             identity: Vec::new(),
             device: None,
@@ -180,6 +183,11 @@ impl RemoteCore {
     /// The mailbox, to wait for its signals; another one after every new connection.
     pub fn mailbox(&self) -> Option<&SocketMailbox> {
         self.mailbox.as_ref()
+    }
+
+    /// The mailbox that was closed, to stop waiting for it before its descriptor is closed too.
+    pub fn take_retired_mailbox(&mut self) -> Option<SocketMailbox> {
+        self.retired.take()
     }
 
     /// The device together with the mailbox to kick, if the core is attached.
@@ -212,7 +220,7 @@ impl RemoteCore {
         self.unknown_signals += signals.unknown;
         if let Err(error) = received {
             debug!("remote {}: {error}", self.config.name);
-            self.mailbox = None;
+            self.retired = self.mailbox.take();
             self.retry(now, 0);
             // Kept in case that only the line was cut.
             self.kept = self.device.take();

@@ -9,7 +9,7 @@ use super::vring::{Vring, VringFault};
 use crate::rpmsg::{BUFFER_SIZE, HEADER_LEN, Header, HeaderError};
 
 /// [`BUFFER_SIZE`] as descriptors have it.
-const BUFFER_LEN: u32 = BUFFER_SIZE as u32;
+const BUFFER_LEN: u32 = 512;
 
 /// The buffers of one direction.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl Inbound {
     /// # Errors
     /// A vring that the remote has made unusable.
     #[inline]
-    pub fn next(&mut self) -> Result<Option<Arrival>, VringFault> {
+    pub fn take(&mut self) -> Result<Option<Arrival>, VringFault> {
         let Some(used) = self.vring.take_used()? else {
             return Ok(None);
         };
@@ -210,10 +210,11 @@ impl Outbound {
 
     /// Writes the header and hands the buffer to the remote, which sees it once the vring is published.
     #[inline]
+    #[expect(clippy::needless_pass_by_value, reason = "a buffer is sent once")]
     pub fn send(&mut self, buffer: Reserved, header: Header) {
         let Reserved { id } = buffer;
         self.buffers.memory.write_bytes(self.buffers.offset(id, 0, HEADER_LEN), &header.to_bytes());
-        self.vring.set_len(id, u32::from(header.len) + HEADER_LEN as u32);
+        self.vring.set_len(id, header.message_len());
         self.vring.give(id);
     }
 }

@@ -21,3 +21,6 @@ pub mod memory;
 pub mod messages;
 pub mod resource_table;
 pub mod vring;
+
+#[cfg(test)]
+mod tests;

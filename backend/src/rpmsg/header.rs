@@ -73,6 +73,12 @@ impl Header {
         usize::from(self.len)
     }
 
+    /// Length of the whole message in bytes, header included.
+    #[inline]
+    pub fn message_len(self) -> u32 {
+        u32::from(self.len) + 16
+    }
+
     /// Checks the payload length against a message of `message_len` bytes, header included.
     ///
     /// # Errors

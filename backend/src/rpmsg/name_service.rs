@@ -4,7 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::{ANNOUNCEMENT_LEN, ANY_ADDRESS};
+use super::{ANNOUNCEMENT_LEN, ANY_ADDRESS, Header, NAME_SERVICE_ADDRESS};
 
 /// Bytes of a service name, its terminating NUL included (`RPMSG_NAME_SIZE`).
 const NAME_SIZE: usize = 32;
@@ -129,6 +129,11 @@ impl Announcement {
         let destroy = word(NAME_SIZE + 4) & FLAG_DESTROY != 0;
         let kind = if destroy { AnnouncementKind::Destroy } else { AnnouncementKind::Create };
         Ok(Announcement { name, addr, kind })
+    }
+
+    /// The header of the message that carries this announcement: from the service itself, to the name service.
+    pub fn header(self) -> Header {
+        Header { src: self.addr, dst: NAME_SERVICE_ADDRESS, reserved: 0, len: 40, flags: 0 }
     }
 
     /// The announcement as it stands on the wire.

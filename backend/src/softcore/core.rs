@@ -69,8 +69,8 @@ enum LinkState {
     Waiting,
     /// In service.
     Up(Box<Link>),
-    /// The host has broken a ring; nothing happens until it resets the status.
-    Broken,
+    /// The host has broken a ring; nothing happens until it resets the link.
+    Broken(Box<Link>),
 }
 
 /// A simulated coprocessor firmware.
@@ -300,7 +300,7 @@ impl SoftCore {
             (Phase::ShutDown, _) => "shut-down",
             (Phase::Running, LinkState::Waiting) => "waiting",
             (Phase::Running, LinkState::Up(_)) => "up",
-            (Phase::Running, LinkState::Broken) => "broken",
+            (Phase::Running, LinkState::Broken(_)) => "broken",
         };
         format!(
             "state={state} boots={} links={} unknown_bells={} {}",
@@ -320,13 +320,13 @@ impl SoftCore {
         };
         let driver_ok = status & DRIVER_OK != 0 && status & NEEDS_RESET == 0;
         match &self.link {
-            LinkState::Up(link) if driver_ok && !link.rebuilt(self.memory.mapping()) => return,
-            LinkState::Up(_) => {
+            LinkState::Up(link) | LinkState::Broken(link) if driver_ok && !self.is_renewed(link) => return,
+            LinkState::Up(_) | LinkState::Broken(_) => {
                 self.note("link is down");
-                self.drop_link();
+                self.link = LinkState::Waiting;
+                self.desk.reset_link();
             }
-            LinkState::Broken if driver_ok => return,
-            LinkState::Broken | LinkState::Waiting => self.link = LinkState::Waiting,
+            LinkState::Waiting => {}
         }
         if status & NEEDS_RESET != 0 {
             // It was read a moment ago at the same place.
@@ -363,10 +363,12 @@ impl SoftCore {
         }
     }
 
-    /// Forgets the rings, and what was known by them.
-    fn drop_link(&mut self) {
-        self.link = LinkState::Waiting;
-        self.desk.reset_link();
+    /// Whether the host has reset the link faster than the core could see it in the status: the rings are elsewhere,
+    /// or fresh.
+    fn is_renewed(&self, link: &Link) -> bool {
+        let memory = self.memory.mapping();
+        let places = self.layout.ring_addresses(memory);
+        link.rebuilt(memory) || places.is_ok_and(|places| places != link.places())
     }
 
     fn unless_broken<T>(&mut self, result: Result<T, RingError>) -> Option<T> {
@@ -376,8 +378,10 @@ impl SoftCore {
         };
         let cause = std::error::Error::source(&error).map(|source| format!(": {source}"));
         log::error!("{error}{}; waiting for a reset", cause.unwrap_or_default());
-        self.drop_link();
-        self.link = LinkState::Broken;
+        self.desk.reset_link();
+        if let LinkState::Up(link) = std::mem::replace(&mut self.link, LinkState::Waiting) {
+            self.link = LinkState::Broken(link);
+        }
         None
     }
 

@@ -73,6 +73,8 @@ impl Bells {
 pub struct Doorbell {
     listener: Option<UnixListener>,
     host: Option<UnixStream>,
+    /// The host takes no bytes any more; what it has rung before is still to be read.
+    deaf: bool,
     path: Option<PathBuf>,
 }
 
@@ -145,7 +147,7 @@ impl Doorbell {
     /// The socket cannot be made non-blocking.
     pub fn listener(listener: UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Doorbell { listener: Some(listener), host: None, path: None })
+        Ok(Doorbell { listener: Some(listener), host: None, deaf: false, path: None })
     }
 
     /// Talks to one host that is connected already. When it goes, no other comes.
@@ -154,7 +156,7 @@ impl Doorbell {
     /// The socket cannot be made non-blocking.
     pub fn connected(host: UnixStream) -> io::Result<Self> {
         host.set_nonblocking(true)?;
-        Ok(Doorbell { listener: None, host: Some(host), path: None })
+        Ok(Doorbell { listener: None, host: Some(host), deaf: false, path: None })
     }
 
     /// Whether a host is connected.
@@ -191,7 +193,7 @@ impl Doorbell {
         match host.read(bytes) {
             Ok(0) => self.hang_up(),
             Ok(count) => Heard::Bytes(count),
-            Err(error) if is_transient(&error) => Heard::Nothing,
+            Err(error) if is_transient(&error) && !self.deaf => Heard::Nothing,
             Err(error) => {
                 log::info!("doorbell: connection lost: {error}");
                 self.hang_up()
@@ -202,11 +204,13 @@ impl Doorbell {
     /// Closes the connection to the host.
     pub(super) fn hang_up(&mut self) -> Heard {
         self.host = None;
+        self.deaf = false;
         Heard::Gone
     }
 
-    /// Sends what the socket takes without waiting; the rest stays. With nobody connected all of it is lost, as on a
-    /// serial line; a host that has connected and was not taken yet counts, since it may be at work already.
+    /// Sends what the socket takes without waiting; the rest stays, if need be for the next host. With nobody connected
+    /// all of it is lost, as on a serial line; a host that has connected and was not taken yet counts, since it may be
+    /// at work already.
     pub(super) fn send(&mut self, bells: &mut Bells) {
         while !bells.0.is_empty() {
             self.accept();
@@ -218,8 +222,10 @@ impl Doorbell {
                 Ok(count) => drop(bells.0.drain(..count)),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                // Reading reports the end, and what the host rang before it.
-                Err(_gone) => bells.clear(),
+                Err(_gone) => {
+                    self.deaf = true;
+                    return;
+                }
             }
         }
     }
@@ -302,6 +308,27 @@ mod tests {
         bells.ring(bell::READY);
         doorbell.send(&mut bells);
         assert!(bells.waiting().is_empty() && !doorbell.is_connected());
+    }
+
+    #[test]
+    fn what_a_host_that_has_gone_cannot_take_goes_to_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bell");
+        let mut doorbell = Doorbell::listen(&path).unwrap();
+        let mut first = UnixStream::connect(&path).unwrap();
+        doorbell.accept();
+        first.write_all(&[bell::SHUT_DOWN]).unwrap();
+        drop(first);
+        let mut second = UnixStream::connect(&path).unwrap();
+        let mut bells = Bells::default();
+        bells.ring(3);
+        doorbell.send(&mut bells);
+        assert_eq!(doorbell.read(&mut [0; 8]), Heard::Bytes(1), "what it rang last");
+        assert_eq!(doorbell.read(&mut [0; 8]), Heard::Gone);
+        doorbell.send(&mut bells);
+        let mut byte = [0];
+        second.read_exact(&mut byte).unwrap();
+        assert_eq!(byte, [3]);
     }
 
     #[test]

@@ -102,6 +102,11 @@ impl Link {
         self.rx.rebuilt(memory) || self.tx.rebuilt(memory)
     }
 
+    /// Device addresses of the rings, as the vdev entry names them.
+    pub(super) fn places(&self) -> [u32; 2] {
+        [self.rx.da(), self.tx.da()]
+    }
+
     /// Whether something could not go out in the last round for want of a buffer.
     pub(super) fn starved(&self) -> bool {
         self.starved

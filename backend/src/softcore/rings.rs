@@ -72,6 +72,7 @@ pub(super) struct Buffer {
 #[derive(Debug)]
 pub(super) struct Ring {
     queue: Queue,
+    da: u32,
     notifyid: u8,
     /// What the descriptors are for: the core writes (vring 0) or reads (vring 1).
     writable: bool,
@@ -132,12 +133,17 @@ impl Ring {
         queue.try_set_avail_ring_address(GuestAddress(start + 16 * u64::from(num))).map_err(misaligned)?;
         queue.try_set_used_ring_address(GuestAddress(start + used_offset(num, align))).map_err(misaligned)?;
         queue.set_ready(true);
-        let ring = Ring { queue, notifyid, writable: index == 0, untold: false };
+        let ring = Ring { queue, da, notifyid, writable: index == 0, untold: false };
         match ring.host_used_index(memory) {
             Ok(0) => Ok(ring),
             Ok(found) => Err(AttachError::NotFresh { ring: index, found }),
             Err(_outside) => Err(AttachError::Alignment { ring: index, da, align }),
         }
+    }
+
+    /// Device address of the ring.
+    pub(super) fn da(&self) -> u32 {
+        self.da
     }
 
     /// The doorbell byte of this ring.
@@ -211,8 +217,7 @@ impl Ring {
         self.queue.enable_notification(memory).map_err(|source| RingError::Broken { notifyid, source })
     }
 
-    /// Whether the used index is no longer what the core wrote: the host has built the ring anew, faster than the
-    /// core could see it in the status.
+    /// Whether the used index is no longer what the core wrote: the host has built the ring anew.
     pub(super) fn rebuilt(&self, memory: &GuestMemoryMmap) -> bool {
         self.host_used_index(memory).is_ok_and(|found| found != self.queue.next_used())
     }

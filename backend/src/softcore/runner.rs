@@ -15,6 +15,8 @@ use super::{Control, Doorbell, SoftCore};
 const WAITING_POLL: Duration = Duration::from_millis(1);
 /// How often the status is looked at while a host is up.
 const UP_POLL: Duration = Duration::from_millis(50);
+/// Rounds of spinning between two looks at the clock.
+const CLOCK_ROUNDS: u32 = 64;
 /// Rounds of spinning between two looks at doorbell and commands.
 const SPIN_ROUNDS: u32 = 256;
 
@@ -47,16 +49,19 @@ impl Runner {
     /// The system cannot wait for events.
     pub fn run(&mut self) -> io::Result<()> {
         let spin = self.core.config().spin;
-        let mut spin_until = None;
+        let mut idle_since = None;
         let mut rounds = 0u32;
         loop {
             let served = self.core.serve_once();
             self.doorbell.send(self.core.bells());
-            if !spin.is_zero() && (served.received > 0 || served.sent > 0) {
-                spin_until = Some(Instant::now() + spin);
+            if served.received > 0 || served.sent > 0 {
+                idle_since = None;
             }
-            let spinning = spin_until.is_some_and(|end| Instant::now() < end);
             rounds = rounds.wrapping_add(1);
+            // The clock is left alone while there is work, and looked at now and then while there is none.
+            let spinning = !spin.is_zero()
+                && (!rounds.is_multiple_of(CLOCK_ROUNDS)
+                    || idle_since.get_or_insert_with(Instant::now).elapsed() < spin);
             if spinning && !rounds.is_multiple_of(SPIN_ROUNDS) {
                 std::hint::spin_loop();
                 continue;

@@ -217,14 +217,23 @@ impl Layout {
         memory.store(status, self.at(VDEV_STATUS), Ordering::Release)
     }
 
+    /// The device addresses of the vrings as the host has left them.
+    pub(super) fn ring_addresses(&self, memory: &GuestMemoryMmap) -> Result<[u32; VRINGS], AccessError> {
+        let address = |index| self.word(memory, VDEV_VRINGS + index * VRING_LEN);
+        Ok([address(0)?, address(1)?])
+    }
+
     /// What the host has written into the vdev entry. Read after the status.
     pub(super) fn vdev(&self, memory: &GuestMemoryMmap) -> Result<Vdev, AccessError> {
-        let word = |offset| memory.load(self.at(offset), Ordering::Relaxed).map(u32::from_le);
         let entry = |index: u32| -> Result<VringEntry, AccessError> {
             let offset = VDEV_VRINGS + index * VRING_LEN;
-            Ok(VringEntry { da: word(offset)?, num: word(offset + 8)?, notifyid: word(offset + 12)? })
+            Ok(VringEntry {
+                da: self.word(memory, offset)?,
+                num: self.word(memory, offset + 8)?,
+                notifyid: self.word(memory, offset + 12)?,
+            })
         };
-        Ok(Vdev { gfeatures: word(VDEV_GFEATURES)?, vrings: [entry(0)?, entry(1)?] })
+        Ok(Vdev { gfeatures: self.word(memory, VDEV_GFEATURES)?, vrings: [entry(0)?, entry(1)?] })
     }
 
     /// Writes `text` into the trace buffer at `offset`, which is counted modulo its length; returns the next offset.
@@ -242,6 +251,10 @@ impl Layout {
             offset += 1;
         }
         Ok(offset % room)
+    }
+
+    fn word(&self, memory: &GuestMemoryMmap, offset: u32) -> Result<u32, AccessError> {
+        memory.load(self.at(offset), Ordering::Relaxed).map(u32::from_le)
     }
 
     fn at(&self, offset: u32) -> GuestAddress {

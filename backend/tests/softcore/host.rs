@@ -154,6 +154,14 @@ impl Host {
         self.memory.load(GuestAddress(at), Ordering::SeqCst).unwrap()
     }
 
+    /// Where the trace buffer is, by the resource table.
+    pub(crate) fn trace(&self) -> GuestAddress {
+        let entries = (0..self.word(self.base + 4)).map(|i| self.word(self.base + 16 + 4 * u64::from(i)));
+        let mut places = entries.map(|offset| self.base + u64::from(offset));
+        let entry = places.find(|at| self.word(*at) == 2).expect("a trace entry");
+        GuestAddress(self.word(entry + 4).into())
+    }
+
     pub(crate) fn status(&self) -> u8 {
         self.memory.load(GuestAddress(self.vdev + 24), Ordering::Acquire).unwrap()
     }

@@ -144,6 +144,40 @@ fn rest_sees_what_came_while_kicks_were_suppressed() {
     assert!(core.rest());
 }
 
+#[test]
+fn a_reset_that_was_not_seen_is_noticed_by_fresh_rings_or_by_other_places() {
+    let (mut core, mut host) = pair(Config::default(), usize::MAX);
+    assert!(host.put(1024, RAW, b"text"));
+    serve(&mut core);
+    host.bring_up_with(0, usize::MAX);
+    assert!(host.put(1024, RAW, b"text"));
+    serve(&mut core);
+    assert_eq!(host.try_receive().unwrap().payload, b"text");
+
+    host.rx.da -= 0x1_0000;
+    host.bring_up_with(0, usize::MAX);
+    assert!(host.put(1024, RAW, b"text"));
+    serve(&mut core);
+    assert_eq!(host.try_receive().unwrap().payload, b"text");
+    assert!(core.stats().contains("links=3"), "{}", core.stats());
+
+    host.write(host.tx.avail_at(2).0, 0x7000u16);
+    serve(&mut core);
+    assert!(core.stats().starts_with("state=broken"));
+    host.bring_up_with(0, usize::MAX);
+    serve(&mut core);
+    assert!(core.stats().starts_with("state=up"));
+}
+
+#[test]
+fn the_trace_buffer_tells_what_has_happened() {
+    let (mut core, host) = pair(Config::default(), 0);
+    core.serve_once();
+    let mut text = [0; 64];
+    vm_memory::Bytes::read_slice(&host.memory, &mut text, host.trace()).unwrap();
+    assert!(text.starts_with(b"ready, waiting for a host\nlink is up"));
+}
+
 proptest! {
     #[test]
     fn whatever_a_host_writes_the_core_neither_panics_nor_runs_for_ever(

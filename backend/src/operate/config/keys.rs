@@ -1,5 +1,11 @@
 //! Every key of the configuration: what the reference says about it, and what an error about it says was expected.
 
+mod remote;
+mod service;
+mod vm;
+
+pub(super) use self::{remote::*, service::*, vm::*};
+
 /// A key, or a table of keys.
 pub(super) struct Key {
     /// Where it stands in the file, without indexes: `remote.memory.size`.
@@ -20,157 +26,36 @@ pub(super) struct Key {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
+    Texts,
     Integer,
+    Integers,
+    Flag,
     Tables,
 }
 
 const REQUIRED: &str = "required";
-const WITH_SOCKET: &str = "required with `link = \"socket\"`, not allowed with `\"loopback\"`";
+const SOCKET: &str = "the path of a unix socket, 1 to 107 bytes, that nothing else in the file uses";
+const TIME: &str = "a time from 1ms to 1h: a whole number with ms, s or min behind it, such as \"2s\"";
 
-pub(super) const REMOTE: Key = Key {
-    path: "remote",
-    kind: Kind::Tables,
-    value: "one or more tables [[remote]]",
-    default: REQUIRED,
-    meaning: "A remote core and the way to it.",
-};
-
-pub(super) const REMOTE_NAME: Key = Key {
-    path: "remote.name",
+pub(super) const CONTROL: Key = Key {
+    path: "control",
     kind: Kind::Text,
-    value: "a name of letters, digits, '_', '-' and '.' that no other remote has",
-    default: REQUIRED,
-    meaning: "What `vm.remote` and messages call the remote core.",
-};
-
-pub(super) const REMOTE_LINK: Key = Key {
-    path: "remote.link",
-    kind: Kind::Text,
-    value: "\"socket\" or \"loopback\"",
-    default: REQUIRED,
-    meaning: "How the core is reached. `\"socket\"`: another process or an emulator, over a file mapped shared and a \
-              unix stream socket on which every byte is a doorbell. `\"loopback\"`: the core built into this program, \
-              for trying things out; it takes no other key.",
-};
-
-pub(super) const REMOTE_DOORBELL: Key = Key {
-    path: "remote.doorbell",
-    kind: Kind::Text,
-    value: "the path of a unix socket, 1 to 107 bytes, that nothing else in the file uses",
-    default: WITH_SOCKET,
-    meaning: "The unix stream socket that the remote listens on. The program connects to it, and again whenever the \
-              connection is lost.",
-};
-
-pub(super) const REMOTE_RESOURCE_TABLE: Key = Key {
-    path: "remote.resource-table",
-    kind: Kind::Integer,
-    value: "a device address, a multiple of 4 from 0 to 0xffffffff",
-    default: WITH_SOCKET,
-    meaning: "Where the remote has its resource table, as the remote addresses its memory. It lies in one of the \
-              regions of `remote.memory`.",
-};
-
-pub(super) const REMOTE_ATTACH_AFTER: Key = Key {
-    path: "remote.attach-after",
-    kind: Kind::Text,
-    value: "a time from 1ms to 1h: a whole number with ms, s or min behind it, such as \"2s\"",
-    default: "never; not allowed with `link = \"loopback\"`",
-    meaning: "After this time without an answer, a remote that says neither \"ready\" nor \"running\" on its doorbell \
-              socket is attached by what its resource table and status say.",
-};
-
-pub(super) const MEMORY: Key = Key {
-    path: "remote.memory",
-    kind: Kind::Tables,
-    value: "one or more tables [[remote.memory]] that do not overlap in device addresses",
-    default: WITH_SOCKET,
-    meaning: "A region of memory that the remote core and this program share.",
-};
-
-pub(super) const MEMORY_PATH: Key = Key {
-    path: "remote.memory.path",
-    kind: Kind::Text,
-    value: "the path of a file",
-    default: REQUIRED,
-    meaning: "The file to be mapped shared.",
-};
-
-pub(super) const MEMORY_OFFSET: Key = Key {
-    path: "remote.memory.offset",
-    kind: Kind::Integer,
-    value: "a number of bytes, 0 or a multiple of the page size",
-    default: "0",
-    meaning: "Where the region starts in the file.",
-};
-
-pub(super) const MEMORY_SIZE: Key = Key {
-    path: "remote.memory.size",
-    kind: Kind::Integer,
-    value: "a number of bytes, 1 or more",
-    default: REQUIRED,
-    meaning: "Size of the region. The file must be at least `offset` + `size` long, and the region must end at device \
-              address 2^32 at the latest.",
-};
-
-pub(super) const MEMORY_DEVICE_ADDRESS: Key = Key {
-    path: "remote.memory.device-address",
-    kind: Kind::Integer,
-    value: "a device address, a multiple of 16 from 0 to 0xfffffff0",
-    default: REQUIRED,
-    meaning: "Where the remote core sees the region.",
-};
-
-pub(super) const VM: Key = Key {
-    path: "vm",
-    kind: Kind::Tables,
-    value: "one or more tables [[vm]]",
-    default: REQUIRED,
-    meaning: "A virtual machine that talks to a remote core.",
-};
-
-pub(super) const VM_NAME: Key = Key {
-    path: "vm.name",
-    kind: Kind::Text,
-    value: "a name of letters, digits, '_', '-' and '.' that no other VM has",
-    default: REQUIRED,
-    meaning: "What messages and `--fd NAME=FD` call the VM.",
-};
-
-pub(super) const VM_SOCKET: Key = Key {
-    path: "vm.socket",
-    kind: Kind::Text,
-    value: "the path of a unix socket, 1 to 107 bytes, that nothing else in the file uses",
-    default: REQUIRED,
-    meaning: "The vhost-user socket that the program listens on and the VMM connects to. With `--fd NAME=FD` on the \
-              command line, that open socket is used in its place.",
-};
-
-pub(super) const VM_SLOT: Key = Key {
-    path: "vm.slot",
-    kind: Kind::Integer,
-    value: "a number from 0 to 126 that no other VM of the same remote has",
-    default: "the lowest that is free, in order of appearance",
-    meaning: "The VM's place in the remote's address space: the remote sees the VM's endpoints at addresses from \
-              `slot << 24` on. The VM in slot 0 looks to the remote exactly like a bare-metal Linux.",
-};
-
-pub(super) const VM_REMOTE: Key = Key {
-    path: "vm.remote",
-    kind: Kind::Text,
-    value: "the name of a remote",
-    default: "the remote, where there is only one",
-    meaning: "The remote core that the VM talks to.",
+    value: SOCKET,
+    default: "none: the VMs are those of the file",
+    meaning: "The unix socket on which the program takes requests at run time, such as to add a VM. Nobody but the \
+              user that the program runs as can connect to it.",
 };
 
 /// All of them, each table followed by its keys, in the order of the reference.
-pub(super) const KEYS: [&Key; 16] = [
+pub(super) const KEYS: [&Key; 37] = [
+    &CONTROL,
     &REMOTE,
     &REMOTE_NAME,
     &REMOTE_LINK,
     &REMOTE_DOORBELL,
     &REMOTE_RESOURCE_TABLE,
     &REMOTE_ATTACH_AFTER,
+    &REMOTE_ADDRESS_BITS,
     &MEMORY,
     &MEMORY_PATH,
     &MEMORY_OFFSET,
@@ -179,8 +64,27 @@ pub(super) const KEYS: [&Key; 16] = [
     &VM,
     &VM_NAME,
     &VM_SOCKET,
+    &VM_MODE,
+    &VM_GROUP,
     &VM_SLOT,
     &VM_REMOTE,
+    &VM_ADDRESSES,
+    &VM_STRICT,
+    &VM_OVERFLOW,
+    &VM_WEIGHT,
+    &VM_MESSAGES_PER_SECOND,
+    &VM_BYTES_PER_SECOND,
+    &SERVICE,
+    &SERVICE_NAME,
+    &SERVICE_REMOTE,
+    &SERVICE_MODE,
+    &SERVICE_VMS,
+    &SERVICE_OWNER,
+    &SERVICE_TIME_OUT,
+    &SERVICE_QUARANTINE,
+    &SERVICE_REPLY,
+    &SERVICE_UNSOLICITED,
+    &SERVICE_ADDRESS,
 ];
 
 impl Key {
@@ -188,8 +92,10 @@ impl Key {
     pub(super) fn value_with_type(&self) -> String {
         match self.kind {
             Kind::Text => format!("a string: {}", self.value),
+            Kind::Texts => format!("an array of strings: {}", self.value),
             Kind::Integer => format!("an integer: {}", self.value),
-            Kind::Tables => self.value.to_owned(),
+            Kind::Integers => format!("an array of integers: {}", self.value),
+            Kind::Flag | Kind::Tables => self.value.to_owned(),
         }
     }
 

@@ -12,6 +12,8 @@ use crate::{
 
 mod reference;
 mod refusals;
+mod services;
+mod vms;
 
 /// The least that a remote behind a socket and a VM in front of it take. The remote opens in line 1, its memory in
 /// line 6, the VM in line 11.
@@ -71,19 +73,33 @@ fn the_example_of_the_reference_resolves_as_check_prints_it() {
     assert_eq!(
         plan(reference::EXAMPLE).to_string(),
         "\
+control           /run/rpmsg.control
 remote core
   link            socket /run/core.doorbell
   resource table  0x21000000
   attach          when ready or running, or after 2s of silence
   memory          0x21000000..=0x210fffff in /dev/shm/core at offset 0x0, 0x100000 bytes
+  addresses       of 32 bits
+  static service  \"sensor\" at 0x500
+  service         \"rpmsg-openamp-*\": serialized, one reply within 500ms, or else quarantine for 5s, unsolicited \
+         messages dropped; seen by all VMs
+  service         \"rpmsg-tty\": exclusive to a; seen by all VMs
+  service         \"sensor\": broadcast, nobody may send; seen by a, b
+  service         any other: shared; seen by all VMs
 vm a
-  socket          /run/a.sock
+  socket          /run/a.sock, mode 0660, group kvm
   remote          core
   slot            0, host addresses 0x00000000..=0x00ffffff
+  sends to        services that it sees, and where nothing is announced
+  overflow        drop
+  share           weight 4
 vm b
   socket          /run/b.sock
   remote          core
   slot            5, host addresses 0x05000000..=0x05ffffff
+  sends to        services that it sees, 0x400; strict
+  overflow        drop
+  share           weight 1, at most 1000 messages/s, at most 100000 bytes/s
 "
     );
 }
@@ -92,7 +108,8 @@ vm b
 fn a_loopback_remote_is_printed_as_such() {
     let plan = plan(&[LOOPBACK, &vm("a", "")].concat());
     assert!(
-        plan.to_string().starts_with("remote core\n  link            loopback, the built-in core\nvm a\n"),
+        plan.to_string()
+            .starts_with("remote core\n  link            loopback, the built-in core\n  addresses "),
         "{plan}"
     );
 }
@@ -146,12 +163,12 @@ fn a_region_may_end_with_the_device_addresses_and_another_begin_where_one_ends()
 proptest! {
     #[test]
     fn whatever_is_typed_into_a_file_is_resolved_or_refused_with_a_line(
-        at in 0..MINIMAL.len(),
+        at in 0..reference::EXAMPLE.len(),
         deleted in 0usize..8,
         typed in "[a-z0-9\\[\\]{}\"'=.\\-\n ]{0,8}",
     ) {
-        let mut text = MINIMAL.to_owned();
-        text.replace_range(at..(at + deleted).min(MINIMAL.len()), &typed);
+        let mut text = reference::EXAMPLE.to_owned();
+        text.replace_range(at..(at + deleted).min(text.len()), &typed);
         match parse(Path::new("board.toml"), &text) {
             Ok(plan) => prop_assert!(!plan.to_string().is_empty()),
             Err(error) => {

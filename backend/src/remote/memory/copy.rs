@@ -11,6 +11,8 @@ use super::Access;
 /// `source` must be readable and `target` writable for `len` bytes, and the ranges must not overlap. Either may
 /// change or be read by others during the copy.
 pub(super) unsafe fn into_carveout(target: *mut u8, source: *const u8, len: usize, access: Access) {
+    #[cfg(test)]
+    crate::copied::add(len);
     match access {
         // SAFETY: as the caller promises.
         Access::Normal => unsafe { std::ptr::copy_nonoverlapping(source, target, len) },
@@ -41,6 +43,8 @@ pub(super) unsafe fn into_carveout(target: *mut u8, source: *const u8, len: usiz
 /// `source` must be readable and `target` writable for `len` bytes, and the ranges must not overlap. Either may
 /// change or be read by others during the copy.
 pub(super) unsafe fn out_of_carveout(target: *mut u8, source: *const u8, len: usize, access: Access) {
+    #[cfg(test)]
+    crate::copied::add(len);
     match access {
         // SAFETY: as the caller promises.
         Access::Normal => unsafe { std::ptr::copy_nonoverlapping(source, target, len) },

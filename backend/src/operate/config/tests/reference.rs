@@ -12,7 +12,9 @@ use serde::{
 use super::{keys::Kind, *};
 
 /// The example in the reference.
-pub(super) const EXAMPLE: &str = r#"[[remote]]
+pub(super) const EXAMPLE: &str = r#"control = "/run/rpmsg.control"
+
+[[remote]]
 name = "core"
 link = "socket"
 doorbell = "/run/core.doorbell"
@@ -27,11 +29,34 @@ device-address = 0x21000000
 [[vm]]
 name = "a"
 socket = "/run/a.sock"
+mode = "0660"
+group = "kvm"
+weight = 4
 
 [[vm]]
 name = "b"
 socket = "/run/b.sock"
 slot = 5
+addresses = [0x400]
+strict = true
+messages-per-second = 1000
+bytes-per-second = 100000
+
+[[service]]             # firmware with one client
+name = "rpmsg-openamp-*"
+mode = "serialized"
+time-out = "500ms"
+
+[[service]]             # only a may use the console
+name = "rpmsg-tty"
+mode = "exclusive"
+owner = "a"
+
+[[service]]             # the firmware does not announce it
+name = "sensor"
+address = 0x500
+mode = "broadcast"
+vms = ["a", "b"]
 "#;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
@@ -40,33 +65,41 @@ const INTRODUCTION: &str = "\
 # Configuration
 
 What `vhost-device-rpmsg --config FILE` reads, and `vhost-device-rpmsg check FILE` checks: a TOML file that names the
-remote cores and the VMs in front of them. Keys that are not listed here are errors. Numbers may be written in any of
+remote cores, the VMs in front of them and how these share services. Keys that are not listed here are errors. Numbers may be written in any of
 TOML's forms, such as `0x100000`.
 
 This file is written from `src/operate/config/keys.rs`; `UPDATE_REFERENCE=1 cargo test reference` writes it anew.
 ";
 
+const TABLE_HEAD: &str = "\
+| key | type | value | if left out | meaning |
+|---|---|---|---|---|
+";
+
 fn render() -> String {
-    let mut text = format!("{INTRODUCTION}\n```toml\n{EXAMPLE}```\n");
+    let mut text =
+        format!("{INTRODUCTION}\n```toml\n{EXAMPLE}```\n\n## At the top, before any table\n\n{TABLE_HEAD}");
     for key in keys::KEYS {
-        let (table, name) = key.split();
+        let (_, name) = key.split();
         let kind = match key.kind {
             Kind::Text => "string",
+            Kind::Texts => "array of strings",
             Kind::Integer => "integer",
+            Kind::Integers => "array of integers",
+            Kind::Flag => "boolean",
             Kind::Tables => "tables",
         };
         if key.kind == Kind::Tables {
             let path = key.path;
             write!(
                 text,
-                "\n## `[[{path}]]`\n\n{} {}; {}.\n\n| key | type | value | if left out | meaning |\n|---|---|---|---|---|\n",
+                "\n## `[[{path}]]`\n\n{} {}; {}.\n\n{TABLE_HEAD}",
                 key.meaning,
                 capitalized(&key.value.replace(&format!("[[{path}]]"), &format!("`[[{path}]]`"))),
                 key.default
             )
             .unwrap();
         } else {
-            assert!(!table.is_empty());
             let (value, default, meaning) = (key.value, key.default, key.meaning);
             writeln!(text, "| `{name}` | {kind} | {value} | {default} | {meaning} |").unwrap();
         }
@@ -114,6 +147,7 @@ fn the_keys_with_a_description_are_those_that_the_program_takes() {
     assert_eq!(keys::names_in("remote"), fields_of::<raw::Remote>());
     assert_eq!(keys::names_in("remote.memory"), fields_of::<raw::Memory>());
     assert_eq!(keys::names_in("vm"), fields_of::<raw::Vm>());
+    assert_eq!(keys::names_in("service"), fields_of::<raw::Service>());
 }
 
 #[test]

@@ -41,11 +41,12 @@ fn an_unknown_key_is_refused_with_those_there_are() {
     );
     assert_eq!(
         refusal_with("socket = ", "service = 3\nsocket = "),
-        "board.toml:13: key vm.service: expected one of name, socket, slot, remote, found a key that is not known"
+        "board.toml:13: key vm.service: expected one of name, socket, mode, group, slot, remote, addresses, strict, \
+         overflow, weight, messages-per-second, bytes-per-second, found a key that is not known"
     );
     assert_eq!(
-        refusal("[[service]]\n"),
-        "board.toml:1: key service: expected one of remote, vm, found a key that is not known"
+        refusal("[[services]]\n"),
+        "board.toml:1: key services: expected one of control, remote, vm, service, found a key that is not known"
     );
 }
 
@@ -98,7 +99,11 @@ fn a_file_without_a_remote_or_a_vm_is_refused() {
         "board.toml:1: key remote: expected one or more tables [[remote]], found none; without a configuration file \
          there is a loopback core, with one it is to be named"
     );
-    assert_eq!(refusal(LOOPBACK), "board.toml:1: key vm: expected one or more tables [[vm]], found none");
+    assert_eq!(
+        refusal(LOOPBACK),
+        "board.toml:1: key vm: expected one or more tables [[vm]], found none; without `control` there would never be \
+         one"
+    );
 }
 
 #[test]

@@ -1,0 +1,321 @@
+//! A relay on a test bench: guests and a remote core in this thread, stepped by hand.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustix::event::{EventfdFlags, eventfd};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+use crate::bridge::policy::{Overflow, Policy, VmPolicy};
+use crate::bridge::relay::Relay;
+use crate::bridge::vm::{Account, Vm};
+use crate::guest::Queue;
+use crate::guest::memory::GuestMemory;
+use crate::guest::port::QueueIndex;
+use crate::guest::queue::QueueSetup;
+use crate::remote::core::{Doorbell, MemoryConfig, MemoryFile, RemoteConfig, RemoteCore};
+use crate::rpmsg::address::Slot;
+use crate::rpmsg::{Announcement, HEADER_LEN, Header, NAME_SERVICE_ADDRESS, VIRTIO_RPMSG_F_NS};
+use crate::softcore::{Config, Memory, SoftCore};
+
+/// Entries of a guest's queues.
+const ENTRIES: u16 = 64;
+/// Size of a guest's buffers in bytes.
+const BUFFER: u32 = 512;
+
+/// A guest's driver, in memory of its own.
+pub(super) struct Guest {
+    pub(super) memory: Arc<GuestMemoryMmap>,
+    rings: [Ring; 2],
+    /// Messages received that were not taken yet.
+    pub(super) features: u64,
+}
+
+/// The driver's view of one queue.
+#[derive(Clone, Copy)]
+pub(super) struct Ring {
+    base: u64,
+    buffers: u64,
+    avail: u16,
+    used: u16,
+}
+
+impl Ring {
+    pub(super) fn descriptors(self) -> u64 {
+        self.base
+    }
+    pub(super) fn available(self) -> u64 {
+        self.base + 0x1000
+    }
+    pub(super) fn used_ring(self) -> u64 {
+        self.base + 0x2000
+    }
+    pub(super) fn buffer(self, id: u16) -> u64 {
+        self.buffers + u64::from(id) * u64::from(BUFFER)
+    }
+}
+
+impl Guest {
+    pub(super) fn new() -> Self {
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x10_0000)]).unwrap();
+        let mut guest = Guest {
+            memory: Arc::new(memory),
+            rings: [Self::ring(0), Self::ring(1)],
+            features: 1 << VIRTIO_RPMSG_F_NS,
+        };
+        guest.reset();
+        guest
+    }
+
+    fn ring(number: u64) -> Ring {
+        Ring { base: 0x1_0000 * (number + 1), buffers: 0x8_0000 + 0x4_0000 * number, avail: 0, used: 0 }
+    }
+
+    /// The driver comes up anew: rings cleared, all receive buffers given.
+    pub(super) fn reset(&mut self) {
+        self.rings = [Self::ring(0), Self::ring(1)];
+        for ring in self.rings {
+            self.memory.write_slice(&[0; 0x4000], GuestAddress(ring.base)).unwrap();
+        }
+        for id in 0..ENTRIES {
+            self.give(QueueIndex::ToGuest, id, BUFFER);
+        }
+    }
+
+    pub(super) fn ring_of(&self, index: QueueIndex) -> Ring {
+        self.rings[index as usize]
+    }
+
+    pub(super) fn write<T: vm_memory::ByteValued>(&self, value: T, address: u64) {
+        self.memory.write_obj(value, GuestAddress(address)).unwrap();
+    }
+
+    pub(super) fn read<T: vm_memory::ByteValued>(&self, address: u64) -> T {
+        self.memory.read_obj(GuestAddress(address)).unwrap()
+    }
+
+    /// Writes descriptor `id` for its buffer and makes it available.
+    pub(super) fn give(&mut self, index: QueueIndex, id: u16, len: u32) {
+        let ring = self.rings[index as usize];
+        let flags = if index == QueueIndex::ToGuest { 2_u16 } else { 0 };
+        self.describe(index, id, ring.buffer(id), len, flags, 0);
+        self.make_available(index, id);
+    }
+
+    pub(super) fn describe(&self, index: QueueIndex, id: u16, address: u64, len: u32, flags: u16, next: u16) {
+        let at = self.rings[index as usize].descriptors() + 16 * u64::from(id);
+        self.write(address, at);
+        self.write(len, at + 8);
+        self.write(flags, at + 12);
+        self.write(next, at + 14);
+    }
+
+    pub(super) fn make_available(&mut self, index: QueueIndex, id: u16) {
+        let ring = &mut self.rings[index as usize];
+        let (at, entry) = (ring.available(), ring.avail % ENTRIES);
+        ring.avail = ring.avail.wrapping_add(1);
+        let avail = ring.avail;
+        self.write(id, at + 4 + 2 * u64::from(entry));
+        self.write(avail, at + 2);
+    }
+
+    /// The next used entry: descriptor and length.
+    pub(super) fn next_used(&mut self, index: QueueIndex) -> Option<(u16, u32)> {
+        let ring = self.rings[index as usize];
+        if self.read::<u16>(ring.used_ring() + 2) == ring.used {
+            return None;
+        }
+        let at = ring.used_ring() + 4 + 8 * u64::from(ring.used % ENTRIES);
+        self.rings[index as usize].used = ring.used.wrapping_add(1);
+        Some((u16::try_from(self.read::<u32>(at)).unwrap(), self.read(at + 4)))
+    }
+
+    /// Puts a message into the transmit queue; returns false if it is full.
+    pub(super) fn send(&mut self, src: u32, dst: u32, payload: &[u8]) -> bool {
+        while self.next_used(QueueIndex::FromGuest).is_some() {}
+        let ring = self.rings[QueueIndex::FromGuest as usize];
+        if ring.avail.wrapping_sub(ring.used) == ENTRIES {
+            return false;
+        }
+        let id = ring.avail % ENTRIES;
+        let header = Header { src, dst, reserved: 0, len: u16::try_from(payload.len()).unwrap(), flags: 0 };
+        let at = ring.buffer(id);
+        self.memory.write_slice(&header.to_bytes(), GuestAddress(at)).unwrap();
+        self.memory.write_slice(payload, GuestAddress(at + HEADER_LEN as u64)).unwrap();
+        self.give(QueueIndex::FromGuest, id, header.message_len());
+        true
+    }
+
+    /// Takes the next message and gives its buffer back. Checks what every guest relies on.
+    pub(super) fn receive(&mut self) -> Option<(Header, Vec<u8>)> {
+        let received = self.receive_and_keep()?;
+        self.give(QueueIndex::ToGuest, received.0, BUFFER);
+        Some((received.1, received.2))
+    }
+
+    /// Takes the next message, but not its buffer.
+    pub(super) fn receive_and_keep(&mut self) -> Option<(u16, Header, Vec<u8>)> {
+        let (id, len) = self.next_used(QueueIndex::ToGuest)?;
+        let at = self.rings[QueueIndex::ToGuest as usize].buffer(id);
+        let mut bytes = [0; HEADER_LEN];
+        self.memory.read_slice(&mut bytes, GuestAddress(at)).unwrap();
+        let header = Header::from_bytes(&bytes);
+        assert_eq!(len, header.message_len(), "used length is that of the message");
+        assert!(len <= BUFFER, "used length within the buffer");
+        let mut payload = vec![0; header.payload_len()];
+        self.memory.read_slice(&mut payload, GuestAddress(at + HEADER_LEN as u64)).unwrap();
+        Some((id, header, payload))
+    }
+
+    /// Takes announcements until there is something else, or nothing.
+    pub(super) fn announcements(&mut self) -> Vec<Announcement> {
+        let mut found = Vec::new();
+        while let Some((header, payload)) = self.receive() {
+            assert_eq!(header.dst, NAME_SERVICE_ADDRESS, "only announcements expected");
+            found.push(Announcement::from_bytes(&payload).unwrap());
+        }
+        found
+    }
+
+    /// The queue as the front-end would hand it over now.
+    pub(super) fn queue(&self, index: QueueIndex) -> Queue {
+        let ring = self.rings[index as usize];
+        let event = || std::fs::File::from(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
+        Queue::new(QueueSetup {
+            memory: GuestMemory::new(Arc::clone(&self.memory)),
+            size: ENTRIES,
+            descriptors: ring.descriptors(),
+            avail: ring.available(),
+            used: ring.used_ring(),
+            event_idx: false,
+            features: self.features,
+            kick: event(),
+            call: Some(event()),
+        })
+        .unwrap()
+    }
+}
+
+/// A relay between guests and a soft core, none of which does anything by itself.
+pub(super) struct Bench {
+    pub(super) relay: Relay,
+    pub(super) core: SoftCore,
+    pub(super) guests: Vec<Guest>,
+    /// The guests' slots.
+    pub(super) slots: Vec<Slot>,
+    /// What the relay takes for the time.
+    pub(super) now: Instant,
+    doorbell: UnixStream,
+}
+
+impl Bench {
+    /// A remote with this configuration and VMs in the given slots, all up and told of the services.
+    pub(super) fn new(config: Config, slots: &[u8]) -> Self {
+        Self::with_policy(config, slots, Policy::default())
+    }
+
+    /// The same under a policy.
+    pub(super) fn with_policy(config: Config, slots: &[u8], policy: Policy) -> Self {
+        let memory = Memory::memfd(&config.layout().unwrap()).unwrap();
+        let (host, doorbell) = UnixStream::pair().unwrap();
+        doorbell.set_nonblocking(true).unwrap();
+        let remote = RemoteConfig {
+            name: "core".to_owned(),
+            doorbell: Doorbell::Stream(Some(host)),
+            memory: vec![MemoryConfig {
+                file: MemoryFile::Open(memory.file().try_clone().unwrap()),
+                offset: 0,
+                size: usize::try_from(memory.size()).unwrap(),
+                device_address: memory.device_address().into(),
+            }],
+            table_address: config.layout().unwrap().table_address().into(),
+            attach_after: None,
+        };
+        let core = SoftCore::new(config, memory).unwrap();
+        let mut relay = Relay::new(RemoteCore::new(remote, Instant::now()), policy);
+        let overflow = if slots.len() == 1 { Overflow::Block } else { Overflow::Drop };
+        let slots: Vec<_> = slots.iter().map(|slot| Slot::new(*slot).unwrap()).collect();
+        for slot in &slots {
+            let name = format!("vm{}", slot.number());
+            assert!(relay.add_vm(Vm::new(name, *slot, VmPolicy::unlimited(overflow))));
+        }
+        let guests = slots.iter().map(|_| Guest::new()).collect();
+        let mut bench = Bench { relay, core, guests, slots, doorbell, now: Instant::now() };
+        bench.relay.on_timer(bench.now);
+        bench.settle();
+        for vm in 0..bench.slots.len() {
+            bench.start(vm);
+        }
+        bench.settle();
+        bench
+    }
+
+    /// Hands both queues of a VM over.
+    pub(super) fn start(&mut self, vm: usize) {
+        for index in QueueIndex::ALL {
+            let queue = self.guests[vm].queue(index);
+            self.relay.give_queue(self.slots[vm], index, queue);
+        }
+    }
+
+    /// Takes both queues of a VM back, as for a pause or a reset.
+    pub(super) fn stop(&mut self, vm: usize) {
+        for index in QueueIndex::ALL {
+            self.relay.vm(self.slots[vm]).unwrap().take_queue(index);
+        }
+    }
+
+    /// One turn of the relay.
+    pub(super) fn sweep(&mut self) {
+        for vm in 0..self.guests.len() {
+            for index in QueueIndex::ALL {
+                self.relay.kicked(self.slots[vm], index);
+            }
+        }
+        while self.relay.sweep(self.now) {}
+    }
+
+    /// One turn of the remote: hears its doorbell, serves, rings.
+    pub(super) fn step_core(&mut self) -> bool {
+        let mut bytes = [0; 256];
+        let mut busy = false;
+        while let Ok(count) = self.doorbell.read(&mut bytes) {
+            bytes[..count].iter().for_each(|byte| self.core.hear(*byte));
+            busy = true;
+        }
+        let served = self.core.serve_once();
+        busy |= served.received + served.sent > 0 || self.core.rest();
+        let bells = self.core.bells().waiting().to_vec();
+        self.core.bells().clear();
+        busy |= !bells.is_empty();
+        self.doorbell.write_all(&bells).unwrap();
+        busy
+    }
+
+    /// Both in turn until neither has anything to do.
+    pub(super) fn settle(&mut self) {
+        loop {
+            if let Some(change) = self.relay.remote.on_mailbox(self.now) {
+                self.relay.remote_changed(change);
+            }
+            self.sweep();
+            if !self.step_core() {
+                return;
+            }
+        }
+    }
+
+    /// What is known of a VM.
+    pub(super) fn account(&mut self, vm: usize) -> &mut Account {
+        &mut self.relay.vm(self.slots[vm]).unwrap().account
+    }
+
+    /// Address of a service of the remote.
+    pub(super) fn service(&self, name: &str) -> u32 {
+        let found =
+            self.relay.directory.services().find(|(service, _)| service.as_bytes() == name.as_bytes());
+        found.unwrap().1
+    }
+}
