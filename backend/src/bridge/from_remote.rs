@@ -137,7 +137,7 @@ impl Relay {
         let account = &mut vm.account;
         let most = match account.policy.overflow {
             Overflow::Block => usize::from(device.inbound.count()),
-            Overflow::Drop => account.share,
+            Overflow::Drop => usize::from(self.fairness.held_share(slot.number().into())),
         };
         if account.waiting.count() < most {
             self.held.push(&mut account.waiting, message);

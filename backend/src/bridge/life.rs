@@ -4,6 +4,7 @@ use log::{Level, warn};
 
 use super::counters::Reason;
 use super::directory::Withdrawn;
+use super::fairness::BRIDGE;
 use super::held::Held;
 use super::relay::Relay;
 use super::vm::Vm;
@@ -12,7 +13,7 @@ use crate::guest::Queue;
 use crate::guest::port::QueueIndex;
 use crate::remote::core::Change;
 use crate::rpmsg::address::Slot;
-use crate::rpmsg::{Announcement, AnnouncementKind};
+use crate::rpmsg::{ANNOUNCEMENT_LEN, Announcement, AnnouncementKind};
 
 impl Relay {
     /// A VM is served from now on. Returns false if its slot is taken.
@@ -22,8 +23,9 @@ impl Relay {
             return false;
         }
         vm.account.counters.make_room(self.directory.len());
+        self.fairness.add_vm(slot, &vm.account.policy);
         self.vms[slot] = Some(Box::new(vm));
-        self.share_buffers();
+        self.reserve_waiting();
         true
     }
 
@@ -31,7 +33,7 @@ impl Relay {
     pub(super) fn remove_vm(&mut self, slot: Slot) {
         self.end_session(slot);
         self.vms[usize::from(slot.number())] = None;
-        self.share_buffers();
+        self.fairness.remove_vm(slot.number().into());
     }
 
     /// The VM has given a queue.
@@ -98,6 +100,7 @@ impl Relay {
                 self.stalled = true;
                 break;
             };
+            self.fairness.sent(BRIDGE, buffer.id(), ANNOUNCEMENT_LEN);
             let announcement = Announcement { name, addr, kind: AnnouncementKind::Destroy };
             device.outbound.write_payload(&buffer, &announcement.to_bytes());
             device.outbound.send(buffer, announcement.header());
@@ -116,6 +119,10 @@ impl Relay {
                 if let Some((device, _)) = self.remote.attached() {
                     device.inbound.release_all();
                     self.held = Held::new(device.inbound.count());
+                    self.fairness.reset(device.outbound.count(), device.inbound.count());
+                    for buffer in device.outbound.unconsumed() {
+                        self.fairness.sent(BRIDGE, buffer, 0);
+                    }
                 }
                 for Withdrawn { name, addr, .. } in std::mem::take(&mut self.suspended) {
                     self.announce(name, addr);
@@ -139,8 +146,9 @@ impl Relay {
         self.farewells.clear();
         if let Some((device, _)) = self.remote.attached() {
             self.held = Held::new(device.inbound.count());
+            self.fairness.reset(device.outbound.count(), device.inbound.count());
         }
-        self.share_buffers();
+        self.reserve_waiting();
         for vm in self.vms.iter_mut().flatten() {
             for service in &mut vm.account.services {
                 service.told = false;
@@ -162,18 +170,15 @@ impl Relay {
             vm.account.drop_waiting(Reason::RemoteLost, count as u64);
         }
         self.held = Held::default();
+        self.fairness.reset(0, 0);
         self.want_everything();
     }
 
-    /// Shares the remote's buffers out among the VMs that there are now.
-    fn share_buffers(&mut self) {
+    /// Every VM may have to keep all of the remote's messages waiting.
+    fn reserve_waiting(&mut self) {
         let Some((device, _)) = self.remote.attached() else { return };
         let buffers = device.inbound.count();
-        let weight = |vm: &Vm| usize::from(vm.account.policy.weight);
-        let total: usize = self.vms.iter().flatten().map(|vm| weight(vm)).sum();
         for vm in self.vms.iter_mut().flatten() {
-            let share = usize::from(buffers) * weight(vm) / total.max(1);
-            vm.account.share = share.max(1);
             vm.account.waiting.reserve(buffers);
         }
     }

@@ -99,11 +99,14 @@ impl Relay {
         let Some(desk) = self.directory.desk(service) else { return false };
         let mut moved = false;
         while let Some(request) = desk.next_request() {
-            let Some(buffer) = device.outbound.reserve() else {
+            let (payload, slot) = (request.payload(), request.client.slot);
+            let index = usize::from(slot.number());
+            let buffer = self.fairness.may_take(index).then(|| device.outbound.reserve()).flatten();
+            let Some(buffer) = buffer else {
                 self.stalled = true;
                 break;
             };
-            let (payload, slot) = (request.payload(), request.client.slot);
+            self.fairness.sent(index, buffer.id(), payload.len());
             device.outbound.write_payload(&buffer, payload);
             let len = u16::try_from(payload.len()).unwrap_or(0);
             let bytes = payload.len();

@@ -34,8 +34,6 @@ pub(super) struct Account {
     pub(super) name: String,
     slot: Slot,
     pub(super) policy: VmPolicy,
-    /// Messages that it may have waiting in the remote's buffers.
-    pub(super) share: usize,
     /// Whether its next message waits for its turn at a serialized service.
     pub(super) waits_for_turn: bool,
     /// Number of the session, of the last one if there is none now.
@@ -73,7 +71,6 @@ impl Vm {
             name,
             slot,
             policy,
-            share: 0,
             waits_for_turn: false,
             session: Session::default(),
             in_session: false,
