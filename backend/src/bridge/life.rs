@@ -1,5 +1,7 @@
 //! What happens when VMs, their drivers and the remote come and go.
 
+use std::fs::File;
+
 use log::{Level, warn};
 
 use super::counters::Reason;
@@ -45,6 +47,14 @@ impl Relay {
                 vm.account.start_session();
             }
         }
+        self.sending |= 1 << slot.number();
+        self.receiving |= 1 << slot.number();
+    }
+
+    /// One of the VM's queues has another descriptor to interrupt the guest by.
+    pub(super) fn call_by(&mut self, slot: Slot, index: QueueIndex, call: Option<File>) {
+        let Some(vm) = self.vm(slot) else { return };
+        vm.call_by(index, call);
         self.sending |= 1 << slot.number();
         self.receiving |= 1 << slot.number();
     }

@@ -1,5 +1,7 @@
 //! What the bridge knows of one VM: its queues, its session, its announcements.
 
+use std::fs::File;
+
 use log::Level;
 
 use super::aliases::Aliases;
@@ -103,6 +105,15 @@ impl Vm {
     pub(super) fn kicked(&mut self, index: QueueIndex) {
         if let Some(queue) = self.queue_mut(index) {
             queue.drain_kick();
+        }
+    }
+
+    /// The guest is to be interrupted by another descriptor.
+    pub(super) fn call_by(&mut self, index: QueueIndex, call: Option<File>) {
+        let Some(queue) = self.queue_mut(index) else { return };
+        if let Err(error) = queue.call_by(call) {
+            let text = format_args!("queue {index:?} interrupts nobody: {}", Causes(&error));
+            self.account.say(Level::Warn, text);
         }
     }
 
