@@ -36,8 +36,8 @@ version_at_least() {
 	dpkg --compare-versions "$1" ge "$2"
 }
 
-# hash_of FILE_OR_DIRECTORY... [-- WORD...]: one hash over names and contents, and over the words. The key by which a part
-# knows that nothing it is made from has changed.
+# hash_of FILE_OR_DIRECTORY... [-- WORD...]: one hash over names and contents, and over the words. The key by
+# which a part knows that nothing it is made from has changed.
 hash_of() {
 	local paths=()
 	while [[ $# -gt 0 && $1 != -- ]]; do

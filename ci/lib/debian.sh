@@ -1,13 +1,13 @@
-# Sourced after common.sh: packages of Debian that are only unpacked under target/, never installed: kernel sources, a QEMU
-# and a Rust newer than the system's. A private apt keeps its lists under target/, so no root is needed and the
-# system's own package lists stay as they are.
+# Sourced after common.sh: packages of Debian that are only unpacked under target/, never installed: kernel
+# sources, a QEMU and a Rust newer than the system's. A private apt keeps its lists under target/, so no root
+# is needed and the system's own package lists stay as they are.
 # shellcheck shell=bash
 
 debian_apt=$target/setup/apt
 debian_debs=$target/setup/debs
 
-# apt_private TOOL ARGUMENT...: apt-get or apt-cache on the private state. The configuration is named on the command line because
-# only so it comes last, after whatever the system says.
+# apt_private TOOL ARGUMENT...: apt-get or apt-cache on the private state. The configuration is named on the
+# command line because only so it comes last, after whatever the system says.
 apt_private() {
 	local tool=$1
 	shift
@@ -21,7 +21,8 @@ debian_mirror() {
 	uri=$(apt-get indextargets --format '$(ORIGIN)|$(LABEL)|$(CREATED_BY)|$(REPO_URI)' |
 		sed -n 's/^Debian|Debian|Packages|//p' | head -n 1)
 	if [[ -z $uri ]]; then
-		# Lists were never loaded, so nothing says yet who a mirror is: take the first that names no security archive.
+		# Lists were never loaded, so nothing says yet who a mirror is: take the first that names no security
+		# archive.
 		# shellcheck disable=SC2016
 		uri=$(apt-get indextargets --format '$(CREATED_BY)|$(REPO_URI)' |
 			sed -n 's/^Packages|//p' | grep -v security | head -n 1)
@@ -74,8 +75,8 @@ debian_version() {
 	apt_private apt-cache policy "$1" | sed -n 's/^ *Candidate: //p'
 }
 
-# debian_closure PACKAGE...: these and every shared library they depend on, in turn. Only libraries: a program that is unpacked in
-# a folder has no use for init systems, debconf or menus.
+# debian_closure PACKAGE...: these and every shared library they depend on, in turn. Only libraries: a program
+# that is unpacked in a folder has no use for init systems, debconf or menus.
 debian_closure() {
 	local -A seen=()
 	local fresh=("$@") package
@@ -83,7 +84,8 @@ debian_closure() {
 		for package in "${fresh[@]}"; do
 			seen[$package]=1
 		done
-		# Of alternatives (a leading |) the last named is taken, which is the real package where one is virtual.
+		# Of alternatives (a leading |) the last named is taken, which is the real package where one is
+		# virtual.
 		mapfile -t fresh < <(apt_private apt-cache depends --important "${fresh[@]}" |
 			sed -nE 's/^  (Pre)?Depends: ((lib|zlib)[^ <>]*).*/\2/p' | sort -u |
 			while read -r package; do
@@ -93,12 +95,13 @@ debian_closure() {
 	printf '%s\n' "${!seen[@]}" | LC_ALL=C sort
 }
 
-# debian_download PACKAGE...: their newest versions, into target/setup/debs; prints the files, one a line. What is there is not
-# downloaded again.
+# debian_download PACKAGE...: their newest versions, into target/setup/debs; prints the files, one a line.
+# What is there is not downloaded again.
 debian_download() {
 	mkdir -p "$debian_debs"
 	if ! (cd "$debian_debs" && apt_private apt-get -q download "$@" >&2); then
-		# The usual reason: the mirror has a newer version since the lists were loaded, and no longer the one they name.
+		# The usual reason: the mirror has a newer version since the lists were loaded, and no longer the one
+		# they name.
 		rm -f "$debian_apt/updated"
 		debian_update >&2
 		(cd "$debian_debs" && apt_private apt-get -q download "$@" >&2) || fail "could not download the Debian packages $*"

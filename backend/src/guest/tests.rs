@@ -82,10 +82,7 @@ impl Ram {
     /// Interrupts since the last look.
     fn interrupts(&mut self) -> u64 {
         let mut count = [0; 8];
-        match self.call.read(&mut count) {
-            Ok(_) => u64::from_ne_bytes(count),
-            Err(_) => 0,
-        }
+        self.call.read_exact(&mut count).map_or(0, |()| u64::from_ne_bytes(count))
     }
 }
 
@@ -196,7 +193,8 @@ fn arming_asks_for_the_next_kick_and_sees_what_came_before_it() {
 #[test]
 fn impossible_rings_are_refused_with_the_part_that_is_wrong() {
     let ram = Ram::new();
-    let cases: [(fn(&mut QueueSetup), &str); 6] = [
+    type Change = fn(&mut QueueSetup);
+    let cases: [(Change, &str); 6] = [
         (|setup| setup.size = 0, "queue of 0 entries"),
         (|setup| setup.size = 24, "queue of 24 entries"),
         (|setup| setup.size = 2048, "queue of 2048 entries"),

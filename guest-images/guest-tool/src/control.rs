@@ -62,8 +62,8 @@ impl Control {
         // The name goes nowhere but into sysfs, where it tells this endpoint from those of others.
         let name = format!("guest-tool.{}", std::process::id());
         let info = EndpointInfo::new(&name, src, dst)?;
-        // SAFETY: the file is an rpmsg control device, whose request 1 reads a `struct rpmsg_endpoint_info` at the address given;
-        // `info` is one and outlives the call.
+        // SAFETY: the file is an rpmsg control device, whose request 1 reads a `struct rpmsg_endpoint_info`
+        // at the address given; `info` is one and outlives the call.
         unsafe { create_endpoint(self.file.as_raw_fd(), &raw const info) }.with_context(|| {
             format!("{}: cannot create an endpoint for address {dst}", self.node.display())
         })?;

@@ -15,11 +15,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::channels::{self, ANY};
 use crate::control::{self, Control};
 
-/// What the kernel's blocking send gives when it has waited 15 s for a buffer: ERESTARTSYS, which is meant to stay in the kernel, but
-/// comes out where no signal is pending (`rpmsg_send_offchannel_raw`).
+/// What the kernel's blocking send gives when it has waited 15 s for a buffer: ERESTARTSYS, which is meant to
+/// stay in the kernel, but comes out where no signal is pending (`rpmsg_send_offchannel_raw`).
 const ERESTARTSYS: i32 = 512;
 
-/// How long to sleep where the kernel has no buffer and cannot be waited for: Linux before 6.16 has no POLLOUT for rpmsg.
+/// How long to sleep where the kernel has no buffer and cannot be waited for: Linux 6.1 has no POLLOUT for
+/// rpmsg, 7.2 has.
 const RETRY: Duration = Duration::from_millis(1);
 
 /// An endpoint counts as empty once nothing has arrived for so long.
@@ -36,7 +37,8 @@ pub(crate) trait Link {
     /// Hands `data` to the kernel; waits for room as long as there is progress within `timeout`.
     fn send(&mut self, data: &[u8], timeout: Duration) -> anyhow::Result<()>;
 
-    /// Receives the next message, whatever its length, or `expected` bytes where there are no messages. Gives None if nothing came in time.
+    /// Receives the next message, whatever its length, or `expected` bytes where there are no messages. Gives
+    /// None if nothing came in time.
     fn receive(
         &mut self,
         buffer: &mut [u8],
@@ -49,8 +51,8 @@ pub(crate) trait Link {
 pub(crate) enum Target {
     /// An existing device.
     Node(PathBuf),
-    /// The remote address of the first channel of this name. The driver's own device is used where it has made one, and no other
-    /// address of the guest's is asked for.
+    /// The remote address of the first channel of this name. The driver's own device is used where it has
+    /// made one, and no other address of the guest's is asked for.
     Service { name: String, src: Option<u32> },
     /// Any remote address.
     Address { src: Option<u32>, dst: u32 },
@@ -66,8 +68,8 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Opens the endpoint, making it first where necessary, and empties it: Linux collects messages for a channel's own
-    /// endpoint also while nobody has it open.
+    /// Opens the endpoint, making it first where necessary, and empties it: Linux collects messages for a
+    /// channel's own endpoint also while nobody has it open.
     pub(crate) fn open(target: &Target, blocking: bool) -> anyhow::Result<Self> {
         let (node, made) = match target {
             Target::Node(node) => (node.clone(), false),
@@ -76,7 +78,9 @@ impl Endpoint {
             }
             Target::Service { name, src } => {
                 let channel = channels::find(name)?;
-                match (channel.node, src) {
+                // Another driver's node, a terminal say, is not an endpoint.
+                let node = channel.node.filter(|_| channel.driver.as_deref() == Some("rpmsg_chrdev"));
+                match (node, src) {
                     (Some(node), None) => (node, false),
                     (_, src) => (Control::open()?.create_endpoint(src.unwrap_or(ANY), channel.dst)?, true),
                 }
@@ -156,7 +160,8 @@ impl Link for Endpoint {
     fn receive(&mut self, buffer: &mut [u8], _: usize, timeout: Duration) -> anyhow::Result<Option<usize>> {
         let start = Instant::now();
         loop {
-            // Nobody else reads here (Linux lets an endpoint be opened once), so what is seen can be read without waiting.
+            // Nobody else reads here (Linux lets an endpoint be opened once), so what is seen can be read
+            // without waiting.
             if !wait(&self.file, PollFlags::POLLIN, timeout.saturating_sub(start.elapsed()))? {
                 return Ok(None);
             }
@@ -179,7 +184,8 @@ impl Drop for Endpoint {
     }
 }
 
-/// Waits for one of `events` or an error to report; false if there was none in time. A signal does not end the wait.
+/// Waits for one of `events` or an error to report; false if there was none in time. A signal does not end
+/// the wait.
 pub(crate) fn wait(file: &impl AsFd, events: PollFlags, timeout: Duration) -> anyhow::Result<bool> {
     let start = Instant::now();
     loop {

@@ -1,8 +1,9 @@
-//! The program inside the test guests. It drives the character devices and terminals that the stock rpmsg drivers of
-//! Linux offer, and checks every byte that comes back.
+//! The program inside the test guests. It drives the character devices and terminals that the stock rpmsg
+//! drivers of Linux offer, and checks every byte that comes back.
 //!
-//! A subcommand prints its result as one line of `key=value` pairs on stdout and exits with 0. When something is wrong it says on
-//! stderr what was expected and what was found, and exits with 1 (2 for a command line it does not understand).
+//! A subcommand prints its result as one line of `key=value` pairs on stdout and exits with 0. When something
+//! is wrong it says on stderr what was expected and what was found, and exits with 1 (2 for a command line it
+//! does not understand).
 //!
 //! | module | what it knows |
 //! |---|---|
@@ -98,7 +99,8 @@ enum Raw {
         #[command(flatten)]
         peer: Peer,
     },
-    /// A numbered stream through the echo, several messages under way: each comes back exactly once and in order
+    /// A numbered stream through the echo, several messages under way: each comes back exactly once and in
+    /// order
     Stream {
         #[command(flatten)]
         peer: Peer,
@@ -127,7 +129,8 @@ enum Raw {
         #[arg(long, default_value_t = MAX_PAYLOAD, value_parser = payload)]
         size: usize,
     },
-    /// Send a number of messages that start with their number (u32, little-endian, from 0), and expect nothing back
+    /// Send a number of messages that start with their number (u32, little-endian, from 0), and expect
+    /// nothing back
     Send {
         #[command(flatten)]
         peer: Peer,
@@ -138,15 +141,24 @@ enum Raw {
         #[arg(long, default_value_t = MAX_PAYLOAD, value_parser = payload)]
         size: usize,
     },
-    /// Receive messages that start with their number (u32, little-endian), and check that none is missing
+    /// Ask a source for messages, and check that each comes whole, once and in order
+    ///
+    /// The request is {count, size, interval: u32}, little-endian. Each message starts with its number (u32,
+    /// little-endian); after it the byte at place i is number + i, modulo 256.
     Receive {
         #[command(flatten)]
         peer: Peer,
         /// Messages
         #[arg(long, default_value_t = 1000)]
-        count: u64,
-        /// Do not send the one byte that makes a source start
-        #[arg(long)]
+        count: u32,
+        /// Bytes of payload
+        #[arg(long, default_value_t = MAX_PAYLOAD, value_parser = numbered)]
+        size: usize,
+        /// Microseconds from one message to the next
+        #[arg(long, default_value_t = 0)]
+        interval: u32,
+        /// Ask for nothing and expect nothing of the messages but their number
+        #[arg(long, conflicts_with_all = ["size", "interval"])]
         silent: bool,
     },
 }
@@ -184,8 +196,8 @@ pub(crate) struct Peer {
     node: Option<std::path::PathBuf>,
     /// Let the kernel fail instead of wait where it has no buffer, and try again from here
     ///
-    /// Without it the kernel waits 15 s for the device's interrupt. A signal does not end that wait: the driver of Linux then turns in
-    /// a loop until there is a buffer, so do not kill a sender that waits.
+    /// Without it the kernel waits 15 s for the device's interrupt. A signal does not end that wait: the
+    /// driver of Linux then turns in a loop until there is a buffer, so do not kill a sender that waits.
     #[arg(long)]
     nonblocking: bool,
     /// Seconds without any progress after which the peer is given up
@@ -207,9 +219,9 @@ pub(crate) struct Line {
 /// How a numbered stream goes.
 #[derive(Args)]
 pub(crate) struct Stream {
-    /// Messages to send; with --seconds: at most so many
-    #[arg(long, default_value_t = 10_000)]
-    count: u32,
+    /// Messages to send (default: 10000, or with --seconds as many as it takes)
+    #[arg(long)]
+    count: Option<u32>,
     /// Stop sending after so many seconds, and wait for what is still under way
     #[arg(long, value_parser = seconds)]
     seconds: Option<Duration>,
@@ -239,6 +251,13 @@ fn payload(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(size) if (1..=MAX_PAYLOAD).contains(&size) => Ok(size),
         _ => Err(format!("expected a payload of 1 to {MAX_PAYLOAD} bytes")),
+    }
+}
+
+fn numbered(text: &str) -> Result<usize, String> {
+    match payload(text) {
+        Ok(size) if size >= 4 => Ok(size),
+        _ => Err(format!("expected a payload of 4 to {MAX_PAYLOAD} bytes")),
     }
 }
 
@@ -278,8 +297,9 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Raw(Raw::Send { peer, count, size }) => {
             oneway::send(&mut peer.open()?, count, size, peer.timeout)
         }
-        Command::Raw(Raw::Receive { peer, count, silent }) => {
-            oneway::receive(&mut peer.open()?, count, silent, peer.timeout)
+        Command::Raw(Raw::Receive { peer, count, size, interval, silent }) => {
+            let request = (!silent).then_some(oneway::Request { size, interval });
+            oneway::receive(&mut peer.open()?, count, request, peer.timeout)
         }
         Command::Tty(Tty::Sizes { line }) => echo::sizes(&mut tty::Tty::open(&line.node)?, line.timeout),
         Command::Tty(Tty::Stream { line, stream }) => {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 
 use crate::MAX_PAYLOAD;
 use crate::channels;
@@ -62,49 +62,65 @@ pub(crate) fn send(link: &mut Endpoint, count: u32, size: usize, timeout: Durati
     Ok(())
 }
 
+/// What a source is asked for, beside the number of messages.
+#[derive(Clone, Copy)]
+pub(crate) struct Request {
+    /// Bytes of payload.
+    pub(crate) size: usize,
+    /// Microseconds from one message to the next.
+    pub(crate) interval: u32,
+}
+
 /// Receives numbered messages.
 pub(crate) fn receive(
     link: &mut Endpoint,
-    count: u64,
-    silent: bool,
+    count: u32,
+    request: Option<Request>,
     timeout: Duration,
 ) -> anyhow::Result<()> {
     if count == 0 {
         bail!("expected at least one message, found --count 0");
     }
-    if !silent {
-        // A remote endpoint knows no guest before it has heard of it.
-        link.send(&[0], timeout)?;
+    if let Some(Request { size, interval }) = request {
+        let words = [count, u32::try_from(size)?, interval];
+        let message: Vec<_> = words.into_iter().flat_map(u32::to_le_bytes).collect();
+        link.send(&message, timeout)?;
     }
     let mut buffer = [0; MAX_PAYLOAD];
-    let mut order: Option<Order> = None;
-    let (mut first, mut last) = (0, 0);
+    // A source that was asked starts at 0. One that runs by itself is joined at whatever number it has.
+    let mut order = request.is_some().then(Order::default);
+    let mut numbers: Option<(u32, u32)> = None;
+    let mut corrupt = 0_u64;
     let start = Instant::now();
     let mut outcome = Ok(());
-    while order.as_ref().map_or(0, Order::received) < count {
+    while order.as_ref().map_or(0, Order::received) + corrupt < u64::from(count) {
         let Some(length) = link.receive(&mut buffer, 0, timeout)? else {
-            outcome = Err(anyhow::anyhow!("nothing came for {:.1} s", timeout.as_secs_f64()));
+            outcome = Err(anyhow!("nothing came for {:.1} s", timeout.as_secs_f64()));
             break;
         };
-        let number = pattern::word(&buffer[..length], 0)
+        let message = &buffer[..length];
+        let number = pattern::word(message, 0)
             .with_context(|| format!("expected a number of 4 bytes, found a message of {length}"))?;
-        last = number;
-        order
-            .get_or_insert_with(|| {
-                first = number;
-                Order::starting_at(number)
-            })
-            .arrived(number);
+        if request.as_ref().is_some_and(|request| !pattern::is_of_source(message, number, request.size)) {
+            corrupt += 1;
+            continue;
+        }
+        numbers = Some((numbers.map_or(number, |(first, _)| first), number));
+        order.get_or_insert_with(|| Order::starting_at(number)).arrived(number);
     }
     let seconds = start.elapsed().as_secs_f64();
-    let order = order.unwrap_or_default();
+    let mut order = order.unwrap_or_default();
+    if request.is_some() {
+        order.ends_at(count);
+    }
+    let (first, last) = numbers.unwrap_or_default();
     println!(
-        "{order} first={first} last={last} seconds={seconds:.3} messages_per_second={:.0}",
+        "{order} corrupt={corrupt} first={first} last={last} seconds={seconds:.3} messages_per_second={:.0}",
         rate(order.received(), seconds)
     );
     outcome?;
-    if !order.is_clean() {
-        bail!("{}", order.problems());
+    if corrupt > 0 || !order.is_clean() {
+        bail!("{corrupt} corrupt; {}", order.problems());
     }
     Ok(())
 }

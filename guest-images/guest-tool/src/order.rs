@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// How many lost numbers are kept by name. Beyond that they are only counted, and one of them that still comes counts as doubled: such a
-/// stream has failed either way.
+/// How many lost numbers are kept by name. Beyond that they are only counted, and one of them that still
+/// comes counts as doubled: such a stream has failed either way.
 const REMEMBERED: usize = 1 << 20;
 
 /// What has arrived of a stream.

@@ -1,9 +1,11 @@
-//! Contents of messages that show where each byte belongs, so that a mix-up of any two messages, sizes or positions is seen.
+//! Contents of messages that show where each byte belongs, so that a mix-up of any two messages, sizes or
+//! positions is seen.
 
 /// Bytes in front of a numbered frame: number, run and checksum, u32 each, little-endian.
 pub(crate) const HEADER: usize = 12;
 
-/// The byte at `position` of a message of `size` bytes: neighbouring positions and neighbouring sizes all differ.
+/// The byte at `position` of a message of `size` bytes: neighbouring positions and neighbouring sizes all
+/// differ.
 fn byte(size: usize, position: usize) -> u8 {
     let mixed = (size * 0x9e37 + 0x79b9) ^ (position * 0x85eb + (position >> 8) * 0xca6b);
     mixed.to_le_bytes()[0] ^ mixed.to_le_bytes()[1]
@@ -37,7 +39,8 @@ pub(crate) fn size_of(number: u32, fixed: usize) -> usize {
         return fixed;
     }
     let sizes = crate::MAX_PAYLOAD - HEADER + 1;
-    // A step that has no divisor in common with the number of sizes reaches all of them, and never two alike in a row.
+    // A step that has no divisor in common with the number of sizes reaches all of them, and never two alike
+    // in a row.
     HEADER + (usize::try_from(number).unwrap_or_default() % sizes * 211) % sizes
 }
 
@@ -74,6 +77,15 @@ pub(crate) fn decode(frame: &[u8], run: u32) -> Frame {
     } else {
         Frame::Whole(number)
     }
+}
+
+/// Whether this is message `number`, of `size` bytes, of a `source` service: after the number the byte at
+/// place i is number + i.
+pub(crate) fn is_of_source(message: &[u8], number: u32, size: usize) -> bool {
+    let [low, ..] = number.to_le_bytes();
+    let places = (0..=u8::MAX).cycle().skip(4);
+    message.len() == size
+        && message.iter().skip(4).zip(places).all(|(&byte, place)| byte == low.wrapping_add(place))
 }
 
 /// The little-endian u32 at `offset`, if the message is long enough.
@@ -159,6 +171,23 @@ mod tests {
         for length in 0..40 {
             assert_eq!(decode(&frame[..length], 2), Frame::Corrupt, "{length} bytes");
         }
+    }
+
+    #[test]
+    fn a_source_message_is_checked_to_its_last_byte() {
+        let mut message = vec![0x10, 0x02, 0, 0, 0x14, 0x15, 0x16];
+        assert!(is_of_source(&message, 0x210, 7));
+        assert!(!is_of_source(&message, 0x210, 8), "too short");
+        message[6] = 0;
+        assert!(!is_of_source(&message, 0x210, 7));
+    }
+
+    #[test]
+    fn a_long_source_message_starts_again_after_256_places() {
+        let mut message: Vec<_> =
+            (0..300_usize).map(|place| place.to_le_bytes()[0].wrapping_add(9)).collect();
+        message[..4].copy_from_slice(&9_u32.to_le_bytes());
+        assert!(is_of_source(&message, 9, 300));
     }
 
     #[test]

@@ -13,7 +13,8 @@ use nix::sys::termios::{self, FlushArg, SetArg};
 
 use crate::endpoint::{Link, wait};
 
-/// How long to sleep where the driver had no buffer for a write: it reports that as ENOMEM and gives no event for it.
+/// How long to sleep where the driver had no buffer for a write: it reports that as ENOMEM and gives no event
+/// for it.
 const RETRY: Duration = Duration::from_millis(1);
 
 /// A terminal counts as empty once nothing has arrived for so long.
@@ -29,7 +30,8 @@ pub(crate) struct Tty {
 }
 
 impl Tty {
-    /// Opens the terminal, switches off every change that a terminal makes to what goes through it, and empties it.
+    /// Opens the terminal, switches off every change that a terminal makes to what goes through it, and
+    /// empties it.
     pub(crate) fn open(node: &Path) -> anyhow::Result<Self> {
         let file = OpenOptions::new()
             .read(true)
