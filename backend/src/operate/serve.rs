@@ -1,7 +1,6 @@
 //! Starting what the plan says, and ending it.
 
 use std::num::TryFromIntError;
-use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::Builder;
@@ -11,7 +10,6 @@ use log::{Level, info};
 use signal_hook::consts::TERM_SIGNALS;
 use signal_hook::iterator::{Handle, Signals};
 use thiserror::Error;
-use vhost::vhost_user::Listener;
 
 use super::ferry;
 use super::plan::{LinkPlan, Plan, RemotePlan, SocketPlan};
@@ -19,6 +17,7 @@ use super::sockets::{self, Rights, SocketError, SocketFile, VmListener};
 use crate::bridge::{Bridge, BridgeError, VmConfig};
 use crate::causes::Causes;
 use crate::guest::device::{ConnectionError, serve_one};
+use crate::guest::gate::Gate;
 use crate::guest::port::QueueOwner;
 use crate::log_limit::LogLimit;
 use crate::remote::core::{Doorbell, MemoryConfig, MemoryFile, RemoteConfig, RemoteCore};
@@ -126,9 +125,10 @@ pub fn serve(plan: &Plan) -> Result<(), ServeError> {
         };
         let end = OneLess { serving: Arc::clone(&serving), signals: signals.handle() };
         let name = vm.name.clone();
+        let gate = Gate::new(listener).map_err(system("a VM's event descriptor"))?;
         Builder::new()
             .name(format!("vm {name}"))
-            .spawn(move || serve_vm(&name, listener, once, &owner, &end))
+            .spawn(move || serve_vm(&name, &gate, once, &owner, &end))
             .map_err(system("a VM's thread"))?;
     }
     info!("serving {} VMs on {} remotes", plan.vms.len(), plan.remotes.len());
@@ -163,11 +163,10 @@ impl Drop for OneLess {
 }
 
 /// Serves the front-ends of one VM, one after the other.
-fn serve_vm(name: &str, listener: UnixListener, once: bool, owner: &Arc<dyn QueueOwner>, _end: &OneLess) {
-    let mut listener = Listener::from(listener);
+fn serve_vm(name: &str, gate: &Gate, once: bool, owner: &Arc<dyn QueueOwner>, _end: &OneLess) {
     let mut log = LogLimit::default();
     loop {
-        if let Err(error) = serve_one(name, &mut listener, owner, &mut log) {
+        if let Err(error) = serve_one(name, gate, owner, &mut log) {
             log.say(Level::Warn, format_args!("vm {name}: {}", Causes(&error)));
             if matches!(error, ConnectionError::Start(_)) {
                 std::thread::sleep(ACCEPT_RETRY);
