@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use log::{Level, log};
 
+/// What such lines are filtered by; where in the program they come from says nothing.
+const TARGET: &str = "vhost_device_rpmsg";
+
 /// Lets through a few lines per interval and says how many it kept back.
 #[derive(Clone, Debug, Default)]
 pub struct LogLimit {
@@ -20,14 +23,14 @@ impl LogLimit {
     /// Logs a line, unless there have been too many of late.
     pub fn say(&mut self, level: Level, text: fmt::Arguments<'_>) {
         if self.allows(Instant::now()) {
-            log!(level, "{text}");
+            log!(target: TARGET, level, "{text}");
         }
     }
 
     fn allows(&mut self, now: Instant) -> bool {
         if self.since.is_none_or(|since| now.duration_since(since) >= Self::INTERVAL) {
             if self.kept_back > 0 {
-                log!(Level::Warn, "{} further lines of this kind were left out", self.kept_back);
+                log!(target: TARGET, Level::Warn, "{} further lines of this kind were left out", self.kept_back);
             }
             *self = LogLimit { since: Some(now), said: 0, kept_back: 0 };
         }

@@ -31,6 +31,8 @@ pub enum Reason {
     StaleSession,
     /// The remote core was lost with the message in its buffers.
     RemoteLost,
+    /// The VM may not send there.
+    NotAllowed,
 }
 
 impl Reason {
@@ -38,7 +40,7 @@ impl Reason {
     pub const COUNT: usize = Reason::ALL.len();
 
     /// All reasons.
-    pub const ALL: [Reason; 11] = [
+    pub const ALL: [Reason; 12] = [
         Reason::BadChain,
         Reason::BadHeader,
         Reason::BadAnnouncement,
@@ -50,6 +52,7 @@ impl Reason {
         Reason::SessionEnded,
         Reason::StaleSession,
         Reason::RemoteLost,
+        Reason::NotAllowed,
     ];
 }
 
@@ -67,6 +70,7 @@ impl fmt::Display for Reason {
             Reason::SessionEnded => "driver went away",
             Reason::StaleSession => "for an ended session",
             Reason::RemoteLost => "remote core lost",
+            Reason::NotAllowed => "not allowed",
         })
     }
 }
@@ -89,6 +93,17 @@ impl Traffic {
     }
 }
 
+/// What has happened to the messages between a VM and one service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServiceCounters {
+    /// Relayed to the service.
+    pub to_remote: Traffic,
+    /// Delivered from the service.
+    pub to_guest: Traffic,
+    /// Not delivered, in either direction.
+    pub dropped: u64,
+}
+
 /// What has happened to the messages of one VM since the program started.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
@@ -96,27 +111,75 @@ pub struct Counters {
     pub to_remote: Traffic,
     /// Delivered to the guest, name service messages left out.
     pub to_guest: Traffic,
+    /// Messages that only subscribed an endpoint to a broadcast service.
+    pub subscriptions: u64,
+    /// Requests to serialized services that were not answered in time.
+    pub time_outs: u64,
     dropped: [u64; Reason::COUNT],
+    /// By the service's number in the directory.
+    services: Vec<ServiceCounters>,
     log: LogLimit,
 }
 
 impl Counters {
-    /// Counts a message that is not delivered, and says so, at a bounded rate.
-    pub fn drop_message(&mut self, vm: &str, reason: Reason, detail: &dyn fmt::Display) {
-        self.drop_messages(vm, reason, 1, detail);
+    /// Counts a message of `bytes` payload bytes that was relayed to the remote.
+    #[inline]
+    pub(super) fn sent(&mut self, service: Option<usize>, bytes: usize) {
+        self.to_remote.add(bytes);
+        if let Some(service) = service {
+            self.service_mut(service).to_remote.add(bytes);
+        }
     }
 
-    /// Counts several messages that are not delivered for the same reason.
-    pub fn drop_messages(&mut self, vm: &str, reason: Reason, count: u64, detail: &dyn fmt::Display) {
-        if count > 0 {
-            self.dropped[reason as usize] += count;
-            self.log.say(Level::Warn, format_args!("vm {vm}: message dropped, {reason}: {detail}"));
+    /// Counts a message of `bytes` payload bytes that was delivered to the guest.
+    #[inline]
+    pub(super) fn delivered(&mut self, service: Option<usize>, bytes: usize) {
+        self.to_guest.add(bytes);
+        if let Some(service) = service {
+            self.service_mut(service).to_guest.add(bytes);
         }
+    }
+
+    /// Counts messages that are not delivered for the same reason, and says so, at a bounded rate.
+    pub(super) fn drop_messages(
+        &mut self,
+        vm: &str,
+        reason: Reason,
+        service: Option<usize>,
+        count: u64,
+        detail: &dyn fmt::Display,
+    ) {
+        if count == 0 {
+            return;
+        }
+        self.dropped[reason as usize] += count;
+        if let Some(service) = service {
+            self.service_mut(service).dropped += count;
+        }
+        self.log.say(Level::Warn, format_args!("vm {vm}: message dropped, {reason}: {detail}"));
     }
 
     /// Messages that were not delivered for this reason.
     pub fn dropped(&self, reason: Reason) -> u64 {
         self.dropped[reason as usize]
+    }
+
+    /// What has happened to the messages between the VM and this service, by its number in the directory.
+    pub fn service(&self, service: usize) -> ServiceCounters {
+        self.services.get(service).copied().unwrap_or_default()
+    }
+
+    /// Makes room for so many services, so that none has to be made on a message's way.
+    pub(super) fn make_room(&mut self, services: usize) {
+        if self.services.len() < services {
+            self.services.resize(services, ServiceCounters::default());
+        }
+    }
+
+    #[inline]
+    fn service_mut(&mut self, service: usize) -> &mut ServiceCounters {
+        self.make_room(service + 1);
+        &mut self.services[service]
     }
 }
 

@@ -1,12 +1,19 @@
-//! The service directory: what the remote has announced, and what each VM has been told of it.
+//! The service directory: what the remote has announced, how it is shared, and what each VM has been told of it.
 //!
 //! The directory keeps states, not messages: a [`View`] knows what its VM has been told and how far it has looked
-//! through the changes, so a VM that comes late, or takes its time, is told the difference and nothing twice.
+//! through the changes, so a VM that comes late, or takes its time, is told the difference and nothing twice. A
+//! change of rights is a change like any other: a service that a VM may not see any more is gone for it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::time::Instant;
 
+use rustc_hash::FxHashMap;
 use thiserror::Error;
 
+use super::desk::Desk;
+use super::policy::{Mode, Rule, Slots};
+use super::watch::Watch;
+use crate::rpmsg::address::Slot;
 use crate::rpmsg::{Announcement, AnnouncementKind, ServiceName};
 
 /// Most services that are kept. A remote that announces without end gets no further.
@@ -17,11 +24,16 @@ pub const MAX_SERVICES: usize = 1024;
 #[error("more than {MAX_SERVICES} services announced")]
 pub struct DirectoryFull;
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Service {
     name: ServiceName,
     addr: u32,
     live: bool,
+    visible_to: Slots,
+    /// Who may talk to it now, where VMs cannot simply share it.
+    desk: Option<Desk>,
+    /// Whether it answers everyone, where they do.
+    watch: Watch,
     /// Counts how often it was announced, from 1.
     incarnation: u32,
     /// Number of the change that it had last.
@@ -31,11 +43,29 @@ struct Service {
 /// The services of one remote.
 #[derive(Debug, Default)]
 pub struct Directory {
+    rules: Vec<Rule>,
     services: Vec<Service>,
-    by_key: HashMap<(ServiceName, u32), usize>,
+    by_key: FxHashMap<(ServiceName, u32), usize>,
+    /// Services that are there, by address.
+    by_address: FxHashMap<u32, usize>,
+    /// Services with a desk that keeps time.
+    timed: Vec<usize>,
     /// The last change of each service, in order.
     changes: BTreeMap<u64, usize>,
     last_change: u64,
+}
+
+/// A service that is there no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Withdrawn {
+    /// Its name.
+    pub name: ServiceName,
+    /// Its address.
+    pub addr: u32,
+    /// Its number in the directory.
+    pub service: usize,
+    /// VMs whose requests were still waiting for it.
+    pub waiting: Vec<Slot>,
 }
 
 /// What one VM has been told.
@@ -72,6 +102,11 @@ impl View {
 }
 
 impl Directory {
+    /// An empty directory under these rules.
+    pub fn new(rules: Vec<Rule>) -> Self {
+        Directory { rules, ..Directory::default() }
+    }
+
     /// The remote has announced a service. Returns whether it is new; announcing twice changes nothing. `views` are
     /// those of all VMs: what none of them remembers makes room for something new.
     ///
@@ -91,29 +126,97 @@ impl Directory {
         let service = &mut self.services[index];
         service.live = true;
         service.incarnation += 1;
+        self.by_address.insert(addr, index);
         self.touch(index);
         Ok(true)
     }
 
-    /// The remote has withdrawn a service. Returns whether it was there.
-    pub fn withdraw(&mut self, name: ServiceName, addr: u32) -> bool {
-        let Some(index) = self.by_key.get(&(name, addr)).copied() else {
-            return false;
-        };
-        let was_live = std::mem::take(&mut self.services[index].live);
-        if was_live {
-            self.touch(index);
+    /// The remote has withdrawn a service. Returns which it was, if it was there.
+    pub fn withdraw(&mut self, name: ServiceName, addr: u32) -> Option<Withdrawn> {
+        let index = *self.by_key.get(&(name, addr))?;
+        let service = &mut self.services[index];
+        if !std::mem::take(&mut service.live) {
+            return None;
         }
-        was_live
+        service.watch = Watch::default();
+        let waiting = service.desk.as_mut().map(Desk::close).unwrap_or_default();
+        if self.by_address.get(&addr) == Some(&index) {
+            self.by_address.remove(&addr);
+        }
+        self.touch(index);
+        Some(Withdrawn { name, addr, service: index, waiting })
     }
 
     /// The remote is gone, and all its services with it. Returns which these were.
-    pub fn withdraw_all(&mut self) -> Vec<(ServiceName, u32)> {
+    pub fn withdraw_all(&mut self) -> Vec<Withdrawn> {
         let live: Vec<_> = self.services().collect();
-        for (name, addr) in &live {
-            self.withdraw(*name, *addr);
+        live.into_iter().filter_map(|(name, addr)| self.withdraw(name, addr)).collect()
+    }
+
+    /// The number of the service at this address, if there is one.
+    #[inline]
+    pub fn at(&self, addr: u32) -> Option<usize> {
+        self.by_address.get(&addr).copied()
+    }
+
+    /// Numbers that services have had so far: all of them are below this.
+    #[expect(clippy::len_without_is_empty, reason = "a bound of numbers, not of what is there")]
+    pub fn len(&self) -> usize {
+        self.services.len()
+    }
+
+    /// Name and address of a service.
+    pub fn name(&self, service: usize) -> Option<(ServiceName, u32)> {
+        self.services.get(service).map(|service| (service.name, service.addr))
+    }
+
+    /// Whether a VM sees this service now.
+    #[inline]
+    pub fn sees(&self, slot: Slot, service: usize) -> bool {
+        let service = &self.services[service];
+        service.live
+            && service.visible_to.contains(slot)
+            && service.desk.as_ref().is_none_or(|desk| desk.admits(slot))
+    }
+
+    /// The desk of a service that VMs cannot simply share.
+    #[inline]
+    pub(super) fn desk(&mut self, service: usize) -> Option<&mut Desk> {
+        self.services.get_mut(service)?.desk.as_mut()
+    }
+
+    /// What is watched of a service that VMs do simply share.
+    #[inline]
+    pub(super) fn watch(&mut self, service: usize) -> &mut Watch {
+        &mut self.services[service].watch
+    }
+
+    /// Services whose desks keep time or requests.
+    pub(super) fn timed(&self) -> &[usize] {
+        &self.timed
+    }
+
+    /// When the first of the desks has something to do.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.timed.iter().filter_map(|service| self.services[*service].desk.as_ref()?.deadline()).min()
+    }
+
+    /// A VM's session has ended: every desk forgets it. Returns how many of its requests were still waiting, by service,
+    /// and whether other VMs' rights have changed.
+    pub(super) fn leave(&mut self, slot: Slot) -> (Vec<(usize, usize)>, bool) {
+        let (mut waiting, mut changed) = (Vec::new(), false);
+        for index in 0..self.services.len() {
+            let Some(desk) = &mut self.services[index].desk else { continue };
+            let (requests, rights) = desk.leave(slot);
+            if requests > 0 {
+                waiting.push((index, requests));
+            }
+            if rights {
+                self.touch(index);
+                changed = true;
+            }
         }
-        live
+        (waiting, changed)
     }
 
     /// The services that are there.
@@ -121,16 +224,16 @@ impl Directory {
         self.services.iter().filter(|service| service.live).map(|service| (service.name, service.addr))
     }
 
-    /// What the VM with this view is to be told next, if anything. Call [`told`](Self::told) once it has been told.
-    pub fn next_for(&self, view: &mut View) -> Option<Announcement> {
+    /// What the VM in this slot is to be told next, if anything. Call [`told`](Self::told) once it has been told.
+    pub fn next_for(&self, slot: Slot, view: &mut View) -> Option<Announcement> {
         for (change, index) in self.changes.range(view.seen + 1..) {
             let service = &self.services[*index];
-            let told = view.told(*index);
+            let (told, sees) = (view.told(*index), self.sees(slot, *index));
             let announcement = |kind| Announcement { name: service.name, addr: service.addr, kind };
-            if told != 0 && (!service.live || told != service.incarnation) {
+            if told != 0 && (!sees || told != service.incarnation) {
                 return Some(announcement(AnnouncementKind::Destroy));
             }
-            if told == 0 && service.live {
+            if told == 0 && sees {
                 return Some(announcement(AnnouncementKind::Create));
             }
             view.seen = *change;
@@ -151,7 +254,8 @@ impl Directory {
         }
     }
 
-    fn touch(&mut self, index: usize) {
+    /// The service has changed, or who may see it: every VM is to look at it again.
+    pub(super) fn touch(&mut self, index: usize) {
         let service = &mut self.services[index];
         self.changes.remove(&service.changed);
         self.last_change += 1;
@@ -166,7 +270,18 @@ impl Directory {
         addr: u32,
         views: &(impl Iterator<Item = &'a View> + Clone),
     ) -> Result<usize, DirectoryFull> {
-        let fresh = Service { name, addr, live: false, incarnation: 0, changed: 0 };
+        let rule = self.rules.iter().find(|rule| rule.pattern.matches(name));
+        let fresh = Service {
+            name,
+            addr,
+            live: false,
+            visible_to: rule.map_or(Slots::ALL, |rule| rule.visible_to),
+            desk: rule.and_then(|rule| Desk::new(rule.mode)),
+            watch: Watch::default(),
+            incarnation: 0,
+            changed: 0,
+        };
+        let is_timed = rule.is_some_and(|rule| matches!(rule.mode, Mode::Serialized(_)));
         let index = if self.services.len() < MAX_SERVICES {
             self.services.push(fresh);
             self.services.len() - 1
@@ -181,6 +296,10 @@ impl Directory {
             self.services[index] = fresh;
             index
         };
+        self.timed.retain(|timed| *timed != index);
+        if is_timed {
+            self.timed.push(index);
+        }
         self.by_key.insert((name, addr), index);
         Ok(index)
     }
@@ -201,7 +320,7 @@ mod tests {
     /// Tells a VM everything, and checks on the way that no create comes twice and no destroy without a create.
     fn tell_all(directory: &Directory, view: &mut View, known: &mut BTreeSet<(ServiceName, u32)>) -> usize {
         let mut count = 0;
-        while let Some(announcement) = directory.next_for(view) {
+        while let Some(announcement) = directory.next_for(Slot::ZERO, view) {
             let key = (announcement.name, announcement.addr);
             match announcement.kind {
                 AnnouncementKind::Create => assert!(known.insert(key), "duplicate create"),
@@ -254,7 +373,7 @@ mod tests {
             Err(DirectoryFull),
             "the VM still knows it"
         );
-        let destroy = directory.next_for(&mut view).unwrap();
+        let destroy = directory.next_for(Slot::ZERO, &mut view).unwrap();
         directory.told(&mut view, destroy);
         assert_eq!(directory.announce(name("b"), 0, &[&view].into_iter()), Ok(true));
     }
@@ -272,7 +391,7 @@ mod tests {
                     0 => drop(directory.announce(name("s"), addr, &views.iter())),
                     1 => drop(directory.withdraw(name("s"), addr)),
                     2 => drop(tell_all(&directory, &mut views[vm], &mut known[vm])),
-                    _ => if let Some(one) = directory.next_for(&mut views[vm]) {
+                    _ => if let Some(one) = directory.next_for(Slot::ZERO, &mut views[vm]) {
                         let key = (one.name, one.addr);
                         match one.kind {
                             AnnouncementKind::Create => prop_assert!(known[vm].insert(key)),

@@ -1,109 +1,106 @@
 //! Messages that wait in the remote's own buffers because their VM has no buffer for them.
 //!
 //! Nothing is queued in private memory: the payload stays where the remote has put it, and its buffer is not given
-//! back. What is kept here is the order per VM, and the headers as they were checked.
+//! back before every VM that it waits for has taken it. What is kept here is the order per VM, and the headers as they
+//! were checked and translated.
+
+use std::collections::VecDeque;
 
 use crate::remote::messages::Message;
-use crate::rpmsg::Header;
 
-/// End of a list.
-const NONE: u16 = u16::MAX;
-
-/// What is held, by buffer: a list per VM through one array.
+/// How many VMs each of the remote's buffers waits for.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    slots: Vec<Slot>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    header: Header,
-    next: u16,
+    holders: Vec<u8>,
 }
 
 /// The messages held for one VM, oldest first.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Waiting {
-    first: u16,
-    last: u16,
-    count: u16,
-}
-
-impl Default for Waiting {
-    fn default() -> Self {
-        Waiting { first: NONE, last: NONE, count: 0 }
-    }
-}
-
-impl Waiting {
-    #[inline]
-    pub(super) fn is_empty(self) -> bool {
-        self.count == 0
-    }
-
-    #[inline]
-    pub(super) fn count(self) -> u16 {
-        self.count
-    }
-}
+#[derive(Debug, Default)]
+pub(super) struct Waiting(VecDeque<Message>);
 
 impl Held {
     /// For a remote with `buffers` buffers; nothing is held.
     pub(super) fn new(buffers: u16) -> Self {
-        let empty = Slot { header: Header { src: 0, dst: 0, reserved: 0, len: 0, flags: 0 }, next: NONE };
-        Held { slots: vec![empty; usize::from(buffers)] }
+        Held { holders: vec![0; usize::from(buffers)] }
     }
 
-    /// Adds a message behind those that wait.
+    /// Adds a message behind those that wait for a VM.
     pub(super) fn push(&mut self, waiting: &mut Waiting, message: Message) {
-        let Message { id, header } = message;
-        self.slots[usize::from(id)] = Slot { header, next: NONE };
-        match waiting.last {
-            NONE => waiting.first = id,
-            last => self.slots[usize::from(last)].next = id,
-        }
-        waiting.last = id;
-        waiting.count += 1;
+        self.holders[usize::from(message.id)] += 1;
+        waiting.0.push_back(message);
     }
 
-    /// The oldest message that waits.
-    pub(super) fn first(&self, waiting: Waiting) -> Option<Message> {
-        let slot = self.slots.get(usize::from(waiting.first))?;
-        Some(Message { id: waiting.first, header: slot.header })
+    /// Takes the oldest message away from a VM. Returns its buffer if it waits for nobody else.
+    pub(super) fn pop(&mut self, waiting: &mut Waiting) -> Option<u16> {
+        let Message { id, .. } = waiting.0.pop_front()?;
+        let holders = &mut self.holders[usize::from(id)];
+        *holders -= 1;
+        (*holders == 0).then_some(id)
     }
 
-    /// Takes the oldest message away.
-    pub(super) fn pop(&mut self, waiting: &mut Waiting) -> Option<Message> {
-        let message = self.first(*waiting)?;
-        waiting.first = self.slots[usize::from(message.id)].next;
-        waiting.count -= 1;
-        if waiting.first == NONE {
-            waiting.last = NONE;
-        }
-        Some(message)
+    /// Whether a buffer waits for anybody.
+    pub(super) fn holds(&self, id: u16) -> bool {
+        self.holders[usize::from(id)] > 0
+    }
+}
+
+impl Waiting {
+    /// Room for as many messages as the remote has buffers, so that none has to be made on a message's way.
+    pub(super) fn reserve(&mut self, buffers: u16) {
+        self.0.reserve(usize::from(buffers).saturating_sub(self.0.len()));
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    #[inline]
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The oldest message.
+    #[inline]
+    pub(super) fn first(&self) -> Option<Message> {
+        self.0.front().copied()
+    }
+
+    /// Forgets everything; the buffers are gone with their remote. Returns how many messages that were.
+    pub(super) fn clear(&mut self) -> usize {
+        let count = self.0.len();
+        self.0.clear();
+        count
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rpmsg::Header;
+
+    fn message(id: u16) -> Message {
+        Message { id, header: Header { src: u32::from(id), dst: 0, reserved: 0, len: 0, flags: 0 } }
+    }
 
     #[test]
     fn each_vm_gets_its_messages_in_the_order_they_came() {
         let mut held = Held::new(8);
         let mut vms = [Waiting::default(), Waiting::default()];
-        let message =
-            |id| Message { id, header: Header { src: u32::from(id), dst: 0, reserved: 0, len: 0, flags: 0 } };
         for (id, vm) in [(3, 0), (1, 1), (7, 0), (0, 0), (5, 1)] {
             held.push(&mut vms[vm], message(id));
         }
-        assert_eq!(vms.map(Waiting::count), [3, 2]);
-        let mut drain = |vm: usize| {
-            std::iter::from_fn(|| held.pop(&mut vms[vm])).map(|message| message.id).collect::<Vec<_>>()
-        };
-        assert_eq!(drain(0), [3, 7, 0]);
-        assert_eq!(drain(1), [1, 5]);
-        held.push(&mut vms[0], message(3));
-        assert_eq!(held.first(vms[0]).map(|message| message.header.src), Some(3));
+        let mut drain = |vm: usize| std::iter::from_fn(|| held.pop(&mut vms[vm])).collect::<Vec<_>>();
+        assert_eq!((drain(0), drain(1)), (vec![3, 7, 0], vec![1, 5]));
+    }
+
+    #[test]
+    fn a_buffer_that_waits_for_several_is_free_when_the_last_has_taken_it() {
+        let mut held = Held::new(8);
+        let mut vms = [Waiting::default(), Waiting::default()];
+        vms.iter_mut().for_each(|vm| held.push(vm, message(3)));
+        assert!(held.holds(3));
+        assert_eq!((held.pop(&mut vms[1]), held.pop(&mut vms[0])), (None, Some(3)));
+        assert!(!held.holds(3));
     }
 }

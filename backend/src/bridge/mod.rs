@@ -6,25 +6,37 @@
 //! | file | what is in it |
 //! |---|---|
 //! | [`thread`] | the event loop, and how queues reach it |
-//! | `relay` | one sweep over all rings: the two directions of a message's way |
-//! | `to_guest`, `to_remote` | one message of either direction, checked and copied |
+//! | `relay` | one sweep over all rings |
+//! | `to_remote`, `to_guest` | one message of either direction, checked and copied |
+//! | `from_remote` | whose a message from the remote is |
+//! | `services` | the remote's services as the relay keeps them |
+//! | `life` | VMs, drivers and remotes that come and go |
 //! | `vm` | what the bridge knows of one VM: queues, session, announcements |
 //! | [`directory`] | what the remote has announced, and what each VM has been told of it |
+//! | `desk` | a service that VMs cannot simply share: whose turn it is, whose an answer is |
+//! | `watch` | notices a shared service that answers one client only |
+//! | `aliases` | host addresses that arithmetic cannot give |
 //! | `held` | messages that wait in the remote's own buffers for a slow VM |
 //! | [`policy`] | who may see which service, how it is shared, how much a VM may take |
 //! | [`counters`] | what was relayed and what was dropped, and why |
 #![forbid(unsafe_code)]
 
+mod aliases;
 pub mod counters;
+mod desk;
 pub mod directory;
+mod from_remote;
 mod held;
+mod life;
 pub mod policy;
 mod relay;
+mod services;
 #[cfg(test)]
 mod tests;
 pub mod thread;
 mod to_guest;
 mod to_remote;
 mod vm;
+mod watch;
 
-pub use thread::{Bridge, BridgeError, VmConfig};
+pub use thread::{Bridge, BridgeError, SlotTaken, VmConfig};

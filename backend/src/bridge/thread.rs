@@ -16,6 +16,7 @@ use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::timerfd::TimerFd;
 
+use super::policy::{Policy, VmPolicy};
 use super::relay::Relay;
 use super::vm::Vm;
 use crate::guest::Queue;
@@ -40,6 +41,16 @@ pub struct VmConfig {
     pub name: String,
     /// Its place in the remote's address space; no two VMs of a remote share one.
     pub slot: Slot,
+    /// What it may do.
+    pub policy: VmPolicy,
+}
+
+/// A VM cannot be added.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("slot {slot} is taken by another VM")]
+pub struct SlotTaken {
+    /// Number of the slot.
+    pub slot: u8,
 }
 
 /// Why a bridge cannot start.
@@ -60,13 +71,25 @@ pub enum BridgeError {
 }
 
 enum Command {
-    Take(usize, QueueIndex, Box<Queue>),
-    Release(usize, QueueIndex),
-    Disconnected(usize),
+    AddVm(Box<Vm>),
+    RemoveVm(Slot),
+    Take(Slot, QueueIndex, Box<Queue>),
+    Release(Slot, QueueIndex),
+    Disconnected(Slot),
     Stop,
 }
 
-type Request = (Command, SyncSender<Option<u16>>);
+/// What a command comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Done,
+    /// Index of the queue's next entry.
+    Released(u16),
+    /// It could not be done.
+    Refused,
+}
+
+type Request = (Command, SyncSender<Answer>);
 
 /// A running bridge. It goes on until it is [stopped](Self::stop).
 #[derive(Debug)]
@@ -83,31 +106,30 @@ struct Commands {
 
 impl Commands {
     /// Has the bridge carry out a command, and waits until it has.
-    fn call(&self, command: Command) -> Option<u16> {
+    fn call(&self, command: Command) -> Option<Answer> {
         let (reply, answer) = sync_channel(1);
         self.sender.send((command, reply)).ok()?;
         if let Err(error) = self.wake.write(1) {
             debug!("bridge: {error}; it is awake already");
         }
-        answer.recv().ok().flatten()
+        answer.recv().ok()
     }
 }
 
 impl Bridge {
-    /// Starts the thread that joins these VMs to this remote.
+    /// Starts the thread that joins VMs to this remote. There is no VM yet.
     ///
     /// # Errors
     /// No thread, no event loop or no descriptors to be had.
-    pub fn start(remote: RemoteCore, vms: Vec<VmConfig>) -> Result<Self, BridgeError> {
+    pub fn start(remote: RemoteCore, policy: Policy) -> Result<Self, BridgeError> {
         let create = |what| move |source| BridgeError::Create { what, source };
         let wake = Arc::new(EventFd::new(EFD_NONBLOCK).map_err(create("event descriptor"))?);
         let timer =
             TimerFd::new().map_err(|errno| create("timer")(io::Error::from_raw_os_error(errno.errno())))?;
         let (sender, receiver) = channel();
         let name = format!("bridge {}", remote.name());
-        let vms = vms.into_iter().map(|vm| Vm::new(vm.name, vm.slot)).collect();
         let worker = Worker {
-            relay: Relay::new(remote, vms),
+            relay: Relay::new(remote, policy),
             commands: receiver,
             wake: Arc::clone(&wake),
             timer,
@@ -122,9 +144,22 @@ impl Bridge {
         Ok(Bridge { commands: Commands { sender, wake }, thread })
     }
 
-    /// Where the queues of VM number `vm` (in the order given to [`start`](Self::start)) are handed over.
-    pub fn port(&self, vm: usize) -> Arc<dyn QueueOwner> {
-        Arc::new(Port { vm, commands: self.commands.clone() })
+    /// Serves a VM from now on. Returns where its queues are to be handed over.
+    ///
+    /// # Errors
+    /// Another VM in the same slot.
+    pub fn add_vm(&self, config: VmConfig) -> Result<Arc<dyn QueueOwner>, SlotTaken> {
+        let VmConfig { name, slot, policy } = config;
+        let answer = self.commands.call(Command::AddVm(Box::new(Vm::new(name, slot, policy))));
+        match answer {
+            Some(Answer::Refused) => Err(SlotTaken { slot: slot.number() }),
+            _ => Ok(Arc::new(Port { slot, commands: self.commands.clone() })),
+        }
+    }
+
+    /// Serves the VM in this slot no more. Its front-end must be gone.
+    pub fn remove_vm(&self, slot: Slot) {
+        self.commands.call(Command::RemoveVm(slot));
     }
 
     /// Detaches from the remote and ends the thread.
@@ -138,21 +173,24 @@ impl Bridge {
 
 /// One VM's way to the bridge.
 struct Port {
-    vm: usize,
+    slot: Slot,
     commands: Commands,
 }
 
 impl QueueOwner for Port {
     fn take(&self, index: QueueIndex, queue: Queue) {
-        self.commands.call(Command::Take(self.vm, index, Box::new(queue)));
+        self.commands.call(Command::Take(self.slot, index, Box::new(queue)));
     }
 
     fn release(&self, index: QueueIndex) -> Option<u16> {
-        self.commands.call(Command::Release(self.vm, index))
+        match self.commands.call(Command::Release(self.slot, index)) {
+            Some(Answer::Released(next)) => Some(next),
+            _ => None,
+        }
     }
 
     fn disconnected(&self) {
-        self.commands.call(Command::Disconnected(self.vm));
+        self.commands.call(Command::Disconnected(self.slot));
     }
 }
 
@@ -239,7 +277,7 @@ impl Worker {
 
     /// Sets the timer for whatever is due first.
     fn set_timer(&mut self) -> Result<(), vmm_sys_util::errno::Error> {
-        let due = [self.relay.remote.timer(), self.stalled_until].into_iter().flatten().min();
+        let due = [self.relay.timer(), self.stalled_until].into_iter().flatten().min();
         if due == self.timer_set {
             return Ok(());
         }
@@ -254,56 +292,54 @@ impl Worker {
         }
     }
 
-    fn carry_out(&mut self, command: Command, ops: &mut EventOps<'_>) -> Option<u16> {
+    fn carry_out(&mut self, command: Command, ops: &mut EventOps<'_>) -> Answer {
         match command {
-            Command::Take(vm, index, queue) => {
-                if let Err(error) = ops.add(queue_events(vm, index, queue.as_raw_fd())) {
-                    warn!(
-                        "vm {}: cannot wait for kicks of queue {index:?}: {error}",
-                        self.relay.vms[vm].account.name
-                    );
+            Command::AddVm(vm) => return if self.relay.add_vm(*vm) { Answer::Done } else { Answer::Refused },
+            Command::RemoveVm(slot) => self.relay.remove_vm(slot),
+            Command::Take(slot, index, queue) => {
+                if let Err(error) = ops.add(queue_events(slot, index, queue.as_raw_fd())) {
+                    warn!("slot {}: cannot wait for kicks of queue {index:?}: {error}", slot.number());
                 }
-                self.relay.give_queue(vm, index, *queue);
-                None
+                self.relay.give_queue(slot, index, *queue);
             }
-            Command::Release(vm, index) => {
-                let queue = self.relay.vms[vm].take_queue(index)?;
-                forget(ops, queue_events(vm, index, queue.as_raw_fd()));
-                Some(queue.next_index())
+            Command::Release(slot, index) => {
+                let queue = self.relay.vm(slot).and_then(|vm| vm.take_queue(index));
+                let Some(queue) = queue else { return Answer::Refused };
+                forget(ops, queue_events(slot, index, queue.as_raw_fd()));
+                return Answer::Released(queue.next_index());
             }
-            Command::Disconnected(vm) => {
-                self.relay.end_session(vm);
-                let account = &mut self.relay.vms[vm].account;
-                let counters = account.counters.clone();
-                account.say(Level::Info, format_args!("front-end gone; so far {counters}"));
-                None
+            Command::Disconnected(slot) => {
+                self.relay.end_session(slot);
+                if let Some(vm) = self.relay.vm(slot) {
+                    let counters = vm.account.counters.clone();
+                    vm.account.say(Level::Info, format_args!("front-end gone; so far {counters}"));
+                }
             }
             Command::Stop => {
                 self.relay.remote.detach();
                 self.stop = true;
-                None
             }
         }
+        Answer::Done
     }
 
     fn kicked(&mut self, events: Events, ops: &mut EventOps<'_>) {
-        let token = (events.data() - TOKEN_QUEUES) as usize;
-        let (vm, index) = (token / QueueIndex::ALL.len(), QueueIndex::ALL[token % QueueIndex::ALL.len()]);
+        let token = events.data() - TOKEN_QUEUES;
+        let (number, index) = (token / 2, QueueIndex::ALL[token as usize % 2]);
+        let Some(slot) = u8::try_from(number).ok().and_then(Slot::new) else { return };
         if events.event_set().intersects(EventSet::ERROR | EventSet::HANG_UP) {
-            warn!(
-                "vm {}: the kick descriptor of queue {index:?} is broken, ignoring it",
-                self.relay.vms[vm].account.name
-            );
+            warn!("slot {number}: the kick descriptor of queue {index:?} is broken, ignoring it");
             forget(ops, events);
             return;
         }
-        self.relay.kicked(vm, index);
+        self.relay.kicked(slot, index);
     }
 }
 
-fn queue_events(vm: usize, index: QueueIndex, descriptor: RawFd) -> Events {
-    let token = TOKEN_QUEUES as usize + vm * QueueIndex::ALL.len() + index as usize;
-    Events::with_data_raw(descriptor, u32::try_from(token).expect("at most 127 VMs"), EventSet::IN)
+fn queue_events(slot: Slot, index: QueueIndex, descriptor: RawFd) -> Events {
+    let queue = QueueIndex::ALL.iter().zip(0..).find_map(|(one, number)| (*one == index).then_some(number));
+    let token = TOKEN_QUEUES + u32::from(slot.number()) * 2 + queue.unwrap_or(0);
+    Events::with_data_raw(descriptor, token, EventSet::IN)
 }
 
 impl MutEventSubscriber for Worker {
@@ -316,7 +352,8 @@ impl MutEventSubscriber for Worker {
     }
 
     fn process(&mut self, events: Events, ops: &mut EventOps<'_>) {
-        let change = match events.data() {
+        let now = Instant::now();
+        match events.data() {
             TOKEN_COMMAND => {
                 // Only whether it was written matters; what for is in the channel.
                 let _ = self.wake.read();
@@ -324,28 +361,23 @@ impl MutEventSubscriber for Worker {
                     let answer = self.carry_out(command, ops);
                     let _ = reply.send(answer);
                 }
-                None
             }
             TOKEN_MAILBOX => {
-                let change = self.relay.remote.on_mailbox(Instant::now());
+                let change = self.relay.remote.on_mailbox(now);
                 if let Some(retired) = self.relay.remote.take_retired_mailbox() {
                     self.watched = None;
                     forget(ops, mailbox_events((retired.as_raw_fd(), false)));
                 }
-                change
+                if let Some(change) = change {
+                    self.relay.remote_changed(change);
+                }
             }
             TOKEN_TIMER => {
                 let _ = self.timer.wait();
                 self.timer_set = None;
-                self.relay.remote.on_timer(Instant::now())
+                self.relay.on_timer(now);
             }
-            _ => {
-                self.kicked(events, ops);
-                None
-            }
-        };
-        if let Some(change) = change {
-            self.relay.remote_changed(change);
+            _ => self.kicked(events, ops),
         }
     }
 }

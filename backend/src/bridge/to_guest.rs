@@ -9,7 +9,6 @@ use crate::guest::port::QueueIndex;
 use crate::guest::queue::QueueFault;
 use crate::guest::{Direction, Queue};
 use crate::remote::messages::{Inbound, Message};
-use crate::rpmsg::address::{HostAddress, from_host};
 use crate::rpmsg::{ANNOUNCEMENT_LEN, Announcement, HEADER_LEN, Header};
 
 /// How a delivery went.
@@ -37,36 +36,34 @@ fn has_buffer(queue: &mut Queue, account: &mut Account) -> bool {
     false
 }
 
-/// Copies a message from the remote into the guest's next receive buffer.
+/// Copies a message from the remote, whose destination is the guest's own address by now, into the guest's next
+/// receive buffer.
 #[inline]
 pub(super) fn deliver(
     queue: &mut Queue,
     account: &mut Account,
     inbound: &Inbound,
+    service: Option<usize>,
     message: Message,
 ) -> Delivery {
     if !has_buffer(queue, account) {
         return Delivery::Later;
     }
-    let HostAddress::Guest { address, .. } = from_host(message.header.dst) else { return Delivery::Dropped };
     let len = message.header.payload_len();
     let room = queue.chain_len();
     if room < HEADER_LEN + len {
-        let needed = HEADER_LEN + len;
-        account.drop_message(
-            Reason::ReceiveBufferTooSmall,
-            &format_args!("{room} bytes for a message of {needed}"),
-        );
+        let detail = format_args!("{room} bytes for a message of {}", HEADER_LEN + len);
+        account.drop_message(Reason::ReceiveBufferTooSmall, service, &detail);
         return Delivery::Dropped;
     }
-    queue.write(0, &Header { dst: address, reserved: 0, ..message.header }.to_bytes());
+    queue.write(0, &Header { reserved: 0, ..message.header }.to_bytes());
     let mut done = 0;
     for piece in queue.pieces(HEADER_LEN, len) {
         inbound.copy_payload(message.id, done, &piece);
         done += piece.len();
     }
     queue.complete(message.header.message_len());
-    account.counters.to_guest.add(len);
+    account.counters.delivered(service, len);
     Delivery::Done
 }
 
@@ -77,8 +74,8 @@ pub(super) fn announce(queue: &mut Queue, account: &mut Account, announcement: A
     }
     let room = queue.chain_len();
     if room < HEADER_LEN + ANNOUNCEMENT_LEN {
-        account
-            .drop_message(Reason::ReceiveBufferTooSmall, &format_args!("{room} bytes for an announcement"));
+        let detail = format_args!("{room} bytes for an announcement");
+        account.drop_message(Reason::ReceiveBufferTooSmall, None, &detail);
         return Delivery::Dropped;
     }
     let header = announcement.header();

@@ -4,10 +4,14 @@
 //! goes back to its guest and is counted, and the queue goes on.
 
 use std::fmt::Display;
+use std::time::Instant;
 
 use log::Level;
 
+use super::aliases::Aliases;
 use super::counters::Reason;
+use super::desk::{Client, Sending};
+use super::directory::Directory;
 use super::vm::{Account, GuestService, MAX_ANNOUNCEMENTS};
 use crate::guest::port::QueueIndex;
 use crate::guest::{Direction, Queue};
@@ -25,138 +29,217 @@ pub(super) enum Taken {
     Nothing,
     /// The remote has no buffer for it now; it stays where it is.
     Stalled,
+    /// It is for a service where it is another VM's turn; it stays where it is.
+    NotItsTurn,
 }
 
-/// Takes the next message out of a guest's transmit queue. `outbound` is `None` while the remote is not running.
-#[inline]
-pub(super) fn take_message(
-    queue: &mut Queue,
-    account: &mut Account,
-    outbound: Option<&mut Outbound>,
-) -> Taken {
-    match queue.peek(Direction::FromGuest) {
-        Ok(None) => return Taken::Nothing,
-        Ok(Some(Ok(()))) => {}
-        Ok(Some(Err(error))) => return refuse(queue, account, Reason::BadChain, &error),
-        Err(fault) => {
-            account.queue_broke(QueueIndex::FromGuest, fault);
-            return Taken::Nothing;
+/// All that a message passes by on its way to the remote.
+pub(super) struct Passage<'a> {
+    /// Where it goes; `None` while the remote is not running.
+    pub(super) outbound: Option<&'a mut Outbound>,
+    pub(super) directory: &'a mut Directory,
+    pub(super) aliases: &'a mut Aliases,
+    pub(super) now: Instant,
+    /// Set when a message has changed who may see a service.
+    pub(super) rights_changed: bool,
+}
+
+impl Passage<'_> {
+    /// Takes the next message out of a guest's transmit queue.
+    #[inline]
+    pub(super) fn take_message(&mut self, queue: &mut Queue, account: &mut Account) -> Taken {
+        match queue.peek(Direction::FromGuest) {
+            Ok(None) => return Taken::Nothing,
+            Ok(Some(Ok(()))) => {}
+            Ok(Some(Err(error))) => return refuse(queue, account, Reason::BadChain, None, &error),
+            Err(fault) => {
+                account.queue_broke(QueueIndex::FromGuest, fault);
+                return Taken::Nothing;
+            }
+        }
+        let mut bytes = [0; HEADER_LEN];
+        queue.read(0, &mut bytes);
+        let header = Header::from_bytes(&bytes);
+        if let Err(error) = header.check(queue.chain_len()) {
+            return refuse(queue, account, Reason::BadHeader, None, &error);
+        }
+        let Header { src, dst, .. } = header;
+        if dst == NAME_SERVICE_ADDRESS {
+            return self.take_announcement(queue, account, header);
+        }
+        let way = format_args!("from {src:#x} to {dst:#x}");
+        if self.outbound.is_none() {
+            return refuse(queue, account, Reason::RemoteNotRunning, None, &way);
+        }
+        let service = self.directory.at(dst);
+        let is_allowed = match service {
+            Some(service) => self.directory.sees(account.slot(), service),
+            None => account.may_send_unannounced(dst),
+        };
+        if !is_allowed {
+            return refuse(queue, account, Reason::NotAllowed, service, &way);
+        }
+        if let Some(service) = service {
+            if self.directory.desk(service).is_some() {
+                return self.take_to_desk(queue, account, service, header);
+            }
+            self.directory.watch(service).asked(account.slot(), self.now);
+        }
+        let host = account.host_address(self.aliases, src).filter(|_| dst != ANY_ADDRESS);
+        let Some(host) = host else { return refuse(queue, account, Reason::BadAddress, service, &way) };
+        self.send(queue, account, service, Header { src: host, ..header })
+    }
+
+    /// Copies the message into a buffer of the remote's, behind this header.
+    #[inline]
+    fn send(
+        &mut self,
+        queue: &mut Queue,
+        account: &mut Account,
+        service: Option<usize>,
+        header: Header,
+    ) -> Taken {
+        let Some(outbound) = &mut self.outbound else { return Taken::Stalled };
+        let Some(buffer) = outbound.reserve() else { return Taken::Stalled };
+        let len = header.payload_len();
+        let mut done = 0;
+        for piece in queue.pieces(HEADER_LEN, len) {
+            outbound.copy_payload(&buffer, done, &piece);
+            done += piece.len();
+        }
+        outbound.send(buffer, Header { reserved: 0, ..header });
+        queue.complete(0);
+        account.counters.sent(service, len);
+        Taken::Done
+    }
+
+    /// A message for a service that VMs cannot simply share.
+    fn take_to_desk(
+        &mut self,
+        queue: &mut Queue,
+        account: &mut Account,
+        service: usize,
+        header: Header,
+    ) -> Taken {
+        let client = Client { slot: account.slot(), session: account.session(), address: header.src };
+        let Some(desk) = self.directory.desk(service) else { return Taken::Nothing };
+        match desk.send(client) {
+            Sending::Pass => {
+                let src = self.aliases.client_of(service);
+                let taken = self.send(queue, account, Some(service), Header { src, ..header });
+                if taken == Taken::Done
+                    && let Some(desk) = self.directory.desk(service)
+                    && desk.sent(client, self.now)
+                {
+                    self.directory.touch(service);
+                    self.rights_changed = true;
+                }
+                taken
+            }
+            Sending::Keep => {
+                let mut payload = [0; MAX_PAYLOAD];
+                let len = queue.read(HEADER_LEN, &mut payload[..header.payload_len()]);
+                desk.keep(client, header.flags, &payload[..len]);
+                queue.complete(0);
+                Taken::Done
+            }
+            Sending::Wait => Taken::NotItsTurn,
+            Sending::Subscribed => {
+                queue.complete(0);
+                account.counters.subscriptions += 1;
+                Taken::Done
+            }
+            Sending::Refused => {
+                let way = format_args!("from {:#x} to {:#x}", header.src, header.dst);
+                refuse(queue, account, Reason::NotAllowed, Some(service), &way)
+            }
         }
     }
-    let mut bytes = [0; HEADER_LEN];
-    queue.read(0, &mut bytes);
-    let header = Header::from_bytes(&bytes);
-    if let Err(error) = header.check(queue.chain_len()) {
-        return refuse(queue, account, Reason::BadHeader, &error);
+
+    /// A guest tells of a service of its own: the remote is told of it under the guest's host address.
+    #[cold]
+    fn take_announcement(&mut self, queue: &mut Queue, account: &mut Account, header: Header) -> Taken {
+        let mut payload = [0; MAX_PAYLOAD];
+        let len = queue.read(HEADER_LEN, &mut payload[..header.payload_len()]);
+        let Announcement { name, addr: address, kind } = match Announcement::from_bytes(&payload[..len]) {
+            Ok(announcement) => announcement,
+            Err(error) => return refuse(queue, account, Reason::BadAnnouncement, None, &error),
+        };
+        let Some(host) = account.host_address(self.aliases, address) else {
+            let detail = format_args!("service {name} at {address:#x}");
+            return refuse(queue, account, Reason::BadAddress, None, &detail);
+        };
+        let known =
+            account.services.iter().position(|service| (service.name, service.address) == (name, address));
+        let announcement = Announcement { name, addr: host, kind };
+        match (kind, known) {
+            (AnnouncementKind::Create, Some(_)) | (AnnouncementKind::Destroy, None) => {
+                let detail = format_args!("{kind:?} of {name} at {address:#x} out of turn");
+                return refuse(queue, account, Reason::BadAnnouncement, None, &detail);
+            }
+            (AnnouncementKind::Create, None) => {
+                if account.services.len() >= MAX_ANNOUNCEMENTS {
+                    return refuse(queue, account, Reason::TooManyAnnouncements, None, &name);
+                }
+                // A remote that is not there yet is told when it comes.
+                let told = self.outbound.is_some();
+                if told && !self.send_announcement(announcement) {
+                    return Taken::Stalled;
+                }
+                account.services.push(GuestService { name, address, told });
+            }
+            (AnnouncementKind::Destroy, Some(index)) => {
+                let told = account.services[index].told && self.outbound.is_some();
+                if told && !self.send_announcement(announcement) {
+                    return Taken::Stalled;
+                }
+                account.services.swap_remove(index);
+            }
+        }
+        let text = format_args!("{kind:?} service {name} at {address:#x}, {host:#x} to the remote");
+        account.say(Level::Info, text);
+        queue.complete(0);
+        Taken::Done
     }
-    if header.dst == NAME_SERVICE_ADDRESS {
-        return take_announcement(queue, account, outbound, header);
+
+    /// Tells the remote of services that the VM has and it does not know, as far as there are buffers. Returns whether
+    /// any were told.
+    #[cold]
+    pub(super) fn tell_remote(&mut self, account: &mut Account) -> bool {
+        let mut told = false;
+        for index in 0..account.services.len() {
+            let GuestService { name, address, told: known } = account.services[index];
+            let host = account.host_address(self.aliases, address).filter(|_| !known);
+            let Some(addr) = host else { continue };
+            if !self.send_announcement(Announcement { name, addr, kind: AnnouncementKind::Create }) {
+                return told;
+            }
+            account.services[index].told = true;
+            told = true;
+        }
+        told
     }
-    let Header { src, dst, .. } = header;
-    let Some(host) = account.host_address(src).filter(|_| dst != ANY_ADDRESS) else {
-        return refuse(queue, account, Reason::BadAddress, &format_args!("from {src:#x} to {dst:#x}"));
-    };
-    let Some(outbound) = outbound else {
-        return refuse(queue, account, Reason::RemoteNotRunning, &format_args!("from {src:#x} to {dst:#x}"));
-    };
-    let Some(buffer) = outbound.reserve() else { return Taken::Stalled };
-    let len = header.payload_len();
-    let mut done = 0;
-    for piece in queue.pieces(HEADER_LEN, len) {
-        outbound.copy_payload(&buffer, done, &piece);
-        done += piece.len();
+
+    /// Sends a name service message, if the remote is there and has a buffer for it.
+    fn send_announcement(&mut self, announcement: Announcement) -> bool {
+        let Some(outbound) = &mut self.outbound else { return false };
+        let Some(buffer) = outbound.reserve() else { return false };
+        outbound.write_payload(&buffer, &announcement.to_bytes());
+        outbound.send(buffer, announcement.header());
+        true
     }
-    outbound.send(buffer, Header { src: host, reserved: 0, ..header });
-    queue.complete(0);
-    account.counters.to_remote.add(len);
-    Taken::Done
 }
 
 /// Returns a message to its guest unsent.
 #[cold]
-fn refuse(queue: &mut Queue, account: &mut Account, reason: Reason, detail: &dyn Display) -> Taken {
-    queue.complete(0);
-    account.drop_message(reason, detail);
-    Taken::Done
-}
-
-/// A guest tells of a service of its own: the remote is told of it under the guest's host address.
-#[cold]
-fn take_announcement(
+fn refuse(
     queue: &mut Queue,
     account: &mut Account,
-    outbound: Option<&mut Outbound>,
-    header: Header,
+    reason: Reason,
+    service: Option<usize>,
+    detail: &dyn Display,
 ) -> Taken {
-    let mut payload = [0; MAX_PAYLOAD];
-    let len = queue.read(HEADER_LEN, &mut payload[..header.payload_len()]);
-    let Announcement { name, addr: address, kind } = match Announcement::from_bytes(&payload[..len]) {
-        Ok(announcement) => announcement,
-        Err(error) => return refuse(queue, account, Reason::BadAnnouncement, &error),
-    };
-    let Some(host) = account.host_address(address) else {
-        return refuse(queue, account, Reason::BadAddress, &format_args!("service {name} at {address:#x}"));
-    };
-    let known =
-        account.services.iter().position(|service| (service.name, service.address) == (name, address));
-    let announcement = Announcement { name, addr: host, kind };
-    match (kind, known) {
-        (AnnouncementKind::Create, Some(_)) | (AnnouncementKind::Destroy, None) => {
-            let detail = format_args!("{kind:?} of {name} at {address:#x} out of turn");
-            return refuse(queue, account, Reason::BadAnnouncement, &detail);
-        }
-        (AnnouncementKind::Create, None) => {
-            if account.services.len() >= MAX_ANNOUNCEMENTS {
-                return refuse(queue, account, Reason::TooManyAnnouncements, &name);
-            }
-            // A remote that is not there yet is told when it comes.
-            let told = outbound.is_some();
-            if outbound.is_some_and(|outbound| !send_announcement(outbound, announcement)) {
-                return Taken::Stalled;
-            }
-            account.services.push(GuestService { name, address, told });
-        }
-        (AnnouncementKind::Destroy, Some(index)) => {
-            let told = account.services[index].told;
-            if outbound.filter(|_| told).is_some_and(|outbound| !send_announcement(outbound, announcement)) {
-                return Taken::Stalled;
-            }
-            account.services.swap_remove(index);
-        }
-    }
-    account
-        .say(Level::Info, format_args!("{kind:?} service {name} at {address:#x}, {host:#x} to the remote"));
     queue.complete(0);
+    account.drop_message(reason, service, detail);
     Taken::Done
-}
-
-/// Tells the remote of services that the VM has or had, as far as there are buffers. Returns whether any were told.
-#[cold]
-pub(super) fn tell_remote(account: &mut Account, outbound: &mut Outbound) -> bool {
-    let mut told = false;
-    while let Some((name, addr)) = account.withdrawn.last().copied() {
-        if !send_announcement(outbound, Announcement { name, addr, kind: AnnouncementKind::Destroy }) {
-            return told;
-        }
-        account.withdrawn.pop();
-        told = true;
-    }
-    for index in 0..account.services.len() {
-        let GuestService { name, address, told: known } = account.services[index];
-        let Some(addr) = account.host_address(address).filter(|_| !known) else { continue };
-        if !send_announcement(outbound, Announcement { name, addr, kind: AnnouncementKind::Create }) {
-            return told;
-        }
-        account.services[index].told = true;
-        told = true;
-    }
-    told
-}
-
-/// Sends a name service message, if there is a buffer for it.
-fn send_announcement(outbound: &mut Outbound, announcement: Announcement) -> bool {
-    let Some(buffer) = outbound.reserve() else { return false };
-    outbound.write_payload(&buffer, &announcement.to_bytes());
-    outbound.send(buffer, announcement.header());
-    true
 }

@@ -2,16 +2,18 @@
 
 use log::Level;
 
+use super::aliases::Aliases;
 use super::counters::{Counters, Reason};
 use super::directory::View;
 use super::held::Waiting;
+use super::policy::VmPolicy;
 use crate::causes::Causes;
 use crate::guest::Queue;
 use crate::guest::port::QueueIndex;
 use crate::guest::queue::QueueFault;
 use crate::log_limit::LogLimit;
 use crate::rpmsg::address::{Session, Slot, to_host};
-use crate::rpmsg::{ServiceName, VIRTIO_RPMSG_F_NS};
+use crate::rpmsg::{ANY_ADDRESS, NAME_SERVICE_ADDRESS, ServiceName, VIRTIO_RPMSG_F_NS};
 
 /// Most services that a guest may have announced at a time: what the bridge remembers of it is bounded.
 pub(super) const MAX_ANNOUNCEMENTS: usize = 256;
@@ -31,6 +33,11 @@ pub(super) struct Vm {
 pub(super) struct Account {
     pub(super) name: String,
     slot: Slot,
+    pub(super) policy: VmPolicy,
+    /// Messages that it may have waiting in the remote's buffers.
+    pub(super) share: usize,
+    /// Whether its next message waits for its turn at a serialized service.
+    pub(super) waits_for_turn: bool,
     /// Number of the session, of the last one if there is none now.
     session: Session,
     /// Whether a driver is up, be it paused.
@@ -40,14 +47,12 @@ pub(super) struct Account {
     progressed: bool,
     /// Services that the guest has announced in this session.
     pub(super) services: Vec<GuestService>,
-    /// Services of ended sessions, by host address, that the remote must still be told to forget.
-    pub(super) withdrawn: Vec<(ServiceName, u32)>,
     /// What the guest has been told of the remote's services.
     pub(super) view: View,
     /// Messages in the remote's buffers that wait for the guest.
     pub(super) waiting: Waiting,
     /// How many of these come before the next name service message.
-    pub(super) before_news: u16,
+    pub(super) before_news: usize,
     pub(super) counters: Counters,
     log: LogLimit,
 }
@@ -63,15 +68,17 @@ pub(super) struct GuestService {
 }
 
 impl Vm {
-    pub(super) fn new(name: String, slot: Slot) -> Self {
+    pub(super) fn new(name: String, slot: Slot, policy: VmPolicy) -> Self {
         let account = Account {
             name,
             slot,
+            policy,
+            share: 0,
+            waits_for_turn: false,
             session: Session::default(),
             in_session: false,
             progressed: false,
             services: Vec::new(),
-            withdrawn: Vec::new(),
             view: View::default(),
             waiting: Waiting::default(),
             before_news: 0,
@@ -142,13 +149,22 @@ impl Account {
         self.say(Level::Info, format_args!("driver is up (session {})", self.session.number()));
     }
 
-    /// Ends the session, if there is one: what the guest has announced is to be withdrawn.
-    pub(super) fn end_session(&mut self) {
+    /// Ends the session, if there is one. Returns what the guest has announced, to be withdrawn.
+    pub(super) fn end_session(&mut self) -> Vec<GuestService> {
         self.in_session = false;
-        for service in std::mem::take(&mut self.services) {
-            let host = self.host_address(service.address).filter(|_| service.told);
-            self.withdrawn.extend(host.map(|host| (service.name, host)));
-        }
+        self.waits_for_turn = false;
+        std::mem::take(&mut self.services)
+    }
+
+    /// The session's number.
+    pub(super) fn session(&self) -> Session {
+        self.session
+    }
+
+    /// Whether this very session is still going on.
+    #[inline]
+    pub(super) fn is_in(&self, session: Session) -> bool {
+        self.in_session && session == self.session
     }
 
     /// Whether a message for this session may be delivered. Slot 0 has none: it is the identity.
@@ -157,16 +173,29 @@ impl Account {
         self.in_session && (self.slot == Slot::ZERO || session == self.session)
     }
 
-    /// The guest's address as the remote knows it.
+    /// The guest's address as the remote knows it: by arithmetic, or from the table where that has no room for it.
+    /// `None` if the table has none either, or if no endpoint can have the address.
     #[inline]
-    pub(super) fn host_address(&self, address: u32) -> Option<u32> {
-        to_host(self.slot, self.session, address)
+    pub(super) fn host_address(&self, aliases: &mut Aliases, address: u32) -> Option<u32> {
+        // An answer to the name service's own address would be taken for an announcement.
+        if matches!(address, ANY_ADDRESS | NAME_SERVICE_ADDRESS) {
+            return None;
+        }
+        let by_arithmetic =
+            to_host(self.slot, self.session, address).filter(|_| !aliases.is_needed_for_all());
+        by_arithmetic.or_else(|| aliases.endpoint(self.slot, address))
     }
 
-    /// Whether everything that the remote must know of this VM's services has been told.
+    /// Whether the VM may send to a remote address where no service is announced.
+    #[inline]
+    pub(super) fn may_send_unannounced(&self, address: u32) -> bool {
+        !self.policy.strict || self.policy.addresses.contains(&address)
+    }
+
+    /// Whether the remote knows everything that the guest has announced.
     #[inline]
     pub(super) fn has_told_remote(&self) -> bool {
-        self.withdrawn.is_empty() && self.services.iter().all(|service| service.told)
+        self.services.iter().all(|service| service.told)
     }
 
     /// Says that a queue is of no use until the driver sets it up anew.
@@ -181,14 +210,30 @@ impl Account {
         self.log.say(level, format_args!("vm {}: {text}", self.name));
     }
 
-    /// Counts a dropped message.
-    pub(super) fn drop_message(&mut self, reason: Reason, detail: &dyn std::fmt::Display) {
-        self.counters.drop_message(&self.name, reason, detail);
+    /// Counts a dropped message to or from a service.
+    pub(super) fn drop_message(
+        &mut self,
+        reason: Reason,
+        service: Option<usize>,
+        detail: &dyn std::fmt::Display,
+    ) {
+        self.drop_messages(reason, service, 1, detail);
+    }
+
+    /// Counts several of them.
+    pub(super) fn drop_messages(
+        &mut self,
+        reason: Reason,
+        service: Option<usize>,
+        count: u64,
+        detail: &dyn std::fmt::Display,
+    ) {
+        self.counters.drop_messages(&self.name, reason, service, count, detail);
     }
 
     /// Counts messages that were waiting for the guest and are dropped.
     pub(super) fn drop_waiting(&mut self, reason: Reason, count: u64) {
         self.before_news = 0;
-        self.counters.drop_messages(&self.name, reason, count, &"undelivered messages");
+        self.drop_messages(reason, None, count, &"undelivered messages");
     }
 }

@@ -101,19 +101,15 @@ pub fn serve(plan: &Plan) -> Result<(), ServeError> {
         listeners.push(socket.map_err(|source| ServeError::Socket { vm: vm.name.clone(), source })?);
     }
     let mut remotes = Vec::new();
-    for (index, remote) in plan.remotes.iter().enumerate() {
-        let vms = plan.vms.iter().filter(|vm| vm.remote == index);
-        let vms = vms.map(|vm| VmConfig { name: vm.name.clone(), slot: vm.slot }).collect();
-        remotes.push(start_remote(remote, vms)?);
+    for remote in &plan.remotes {
+        remotes.push(start_remote(remote)?);
     }
 
     let mut files = Vec::new();
     let serving = Arc::new(AtomicUsize::new(plan.vms.len()));
-    let mut vms_of_remote = vec![0; remotes.len()];
     for (vm, listener) in plan.vms.iter().zip(listeners) {
-        let number = &mut vms_of_remote[vm.remote];
-        let owner = remotes[vm.remote].bridge.port(*number);
-        *number += 1;
+        let config = VmConfig { name: vm.name.clone(), slot: vm.slot, policy: vm.policy.clone() };
+        let owner = remotes[vm.remote].bridge.add_vm(config).expect("slots are unique in a plan");
         let (listener, once) = match listener {
             VmListener::Listening(listener, file) => {
                 files.extend(file);
@@ -178,12 +174,12 @@ fn serve_vm(name: &str, gate: &Gate, once: bool, owner: &Arc<dyn QueueOwner>, _e
     }
 }
 
-fn start_remote(plan: &RemotePlan, vms: Vec<VmConfig>) -> Result<Remote, ServeError> {
+fn start_remote(plan: &RemotePlan) -> Result<Remote, ServeError> {
     let (config, softcore) = match &plan.link {
         LinkPlan::Loopback => loopback(&plan.name)?,
         LinkPlan::Socket(socket) => (socket_link(&plan.name, socket)?, None),
     };
-    let bridge = Bridge::start(RemoteCore::new(config, Instant::now()), vms)
+    let bridge = Bridge::start(RemoteCore::new(config, Instant::now()), plan.policy.clone())
         .map_err(|source| ServeError::Bridge { remote: plan.name.clone(), source })?;
     Ok(Remote { bridge, _softcore: softcore })
 }

@@ -8,8 +8,9 @@ use std::time::Instant;
 use rustix::event::{EventfdFlags, eventfd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
+use crate::bridge::policy::{Overflow, Policy, VmPolicy};
 use crate::bridge::relay::Relay;
-use crate::bridge::vm::Vm;
+use crate::bridge::vm::{Account, Vm};
 use crate::guest::Queue;
 use crate::guest::memory::GuestMemory;
 use crate::guest::port::QueueIndex;
@@ -202,12 +203,21 @@ pub(super) struct Bench {
     pub(super) relay: Relay,
     pub(super) core: SoftCore,
     pub(super) guests: Vec<Guest>,
+    /// The guests' slots.
+    pub(super) slots: Vec<Slot>,
+    /// What the relay takes for the time.
+    pub(super) now: Instant,
     doorbell: UnixStream,
 }
 
 impl Bench {
     /// A remote with this configuration and VMs in the given slots, all up and told of the services.
     pub(super) fn new(config: Config, slots: &[u8]) -> Self {
+        Self::with_policy(config, slots, Policy::default())
+    }
+
+    /// The same under a policy.
+    pub(super) fn with_policy(config: Config, slots: &[u8], policy: Policy) -> Self {
         let memory = Memory::memfd(&config.layout().unwrap()).unwrap();
         let (host, doorbell) = UnixStream::pair().unwrap();
         doorbell.set_nonblocking(true).unwrap();
@@ -224,14 +234,18 @@ impl Bench {
             attach_after: None,
         };
         let core = SoftCore::new(config, memory).unwrap();
-        let vm = |slot: &u8| Vm::new(format!("vm{slot}"), Slot::new(*slot).unwrap());
-        let relay = Relay::new(RemoteCore::new(remote, Instant::now()), slots.iter().map(vm).collect());
+        let mut relay = Relay::new(RemoteCore::new(remote, Instant::now()), policy);
+        let overflow = if slots.len() == 1 { Overflow::Block } else { Overflow::Drop };
+        let slots: Vec<_> = slots.iter().map(|slot| Slot::new(*slot).unwrap()).collect();
+        for slot in &slots {
+            let name = format!("vm{}", slot.number());
+            assert!(relay.add_vm(Vm::new(name, *slot, VmPolicy::unlimited(overflow))));
+        }
         let guests = slots.iter().map(|_| Guest::new()).collect();
-        let mut bench = Bench { relay, core, guests, doorbell };
-        let change = bench.relay.remote.on_timer(Instant::now());
-        assert!(change.is_none(), "nobody has answered yet");
+        let mut bench = Bench { relay, core, guests, slots, doorbell, now: Instant::now() };
+        bench.relay.on_timer(bench.now);
         bench.settle();
-        for vm in 0..slots.len() {
+        for vm in 0..bench.slots.len() {
             bench.start(vm);
         }
         bench.settle();
@@ -242,14 +256,14 @@ impl Bench {
     pub(super) fn start(&mut self, vm: usize) {
         for index in QueueIndex::ALL {
             let queue = self.guests[vm].queue(index);
-            self.relay.give_queue(vm, index, queue);
+            self.relay.give_queue(self.slots[vm], index, queue);
         }
     }
 
     /// Takes both queues of a VM back, as for a pause or a reset.
     pub(super) fn stop(&mut self, vm: usize) {
         for index in QueueIndex::ALL {
-            self.relay.vms[vm].take_queue(index);
+            self.relay.vm(self.slots[vm]).unwrap().take_queue(index);
         }
     }
 
@@ -257,10 +271,10 @@ impl Bench {
     pub(super) fn sweep(&mut self) {
         for vm in 0..self.guests.len() {
             for index in QueueIndex::ALL {
-                self.relay.kicked(vm, index);
+                self.relay.kicked(self.slots[vm], index);
             }
         }
-        while self.relay.sweep(Instant::now()) {}
+        while self.relay.sweep(self.now) {}
     }
 
     /// One turn of the remote: hears its doorbell, serves, rings.
@@ -283,7 +297,7 @@ impl Bench {
     /// Both in turn until neither has anything to do.
     pub(super) fn settle(&mut self) {
         loop {
-            if let Some(change) = self.relay.remote.on_mailbox(Instant::now()) {
+            if let Some(change) = self.relay.remote.on_mailbox(self.now) {
                 self.relay.remote_changed(change);
             }
             self.sweep();
@@ -291,6 +305,11 @@ impl Bench {
                 return;
             }
         }
+    }
+
+    /// What is known of a VM.
+    pub(super) fn account(&mut self, vm: usize) -> &mut Account {
+        &mut self.relay.vm(self.slots[vm]).unwrap().account
     }
 
     /// Address of a service of the remote.

@@ -153,9 +153,9 @@ fn of_several_vms_one_that_takes_nothing_loses_its_own_messages_only_and_they_ar
     }
     assert_eq!(taken, 1000);
     let delivered = std::iter::from_fn(|| bench.guests[0].next_used(QueueIndex::ToGuest)).count() as u64;
-    let account = &bench.relay.vms[0].account;
+    let account = bench.account(0);
     let dropped = account.counters.dropped(Reason::GuestTooSlow);
-    assert_eq!(delivered + u64::from(account.waiting.count()) + dropped, sent);
+    assert_eq!(delivered + account.waiting.count() as u64 + dropped, sent);
     assert_eq!(account.waiting.count(), 128, "half of the remote's buffers");
 }
 
@@ -187,7 +187,7 @@ fn a_driver_that_comes_up_anew_is_told_everything_and_gets_nothing_meant_for_its
         bench.sweep();
         assert_eq!(bench.guests[0].announcements().len(), 6);
         bench.settle();
-        let stale = bench.relay.vms[0].account.counters.dropped(Reason::StaleSession);
+        let stale = bench.account(0).counters.dropped(Reason::StaleSession);
         if slot == 0 {
             assert_eq!(bench.guests[0].receive().unwrap().1, b"for the old one", "slot 0 has no sessions");
         } else {
@@ -211,7 +211,7 @@ fn a_guests_own_service_reaches_the_remote_and_is_withdrawn_with_its_session() {
     bench.guests[0].send(77, NAME_SERVICE_ADDRESS, &create);
     bench.settle();
     assert_eq!(bench.core.host_services(), ["control@0x210004d"]);
-    bench.relay.end_session(0);
+    bench.relay.end_session(bench.slots[0]);
     bench.stop(0);
     bench.settle();
     assert!(bench.core.host_services().is_empty());
@@ -269,7 +269,7 @@ fn bad_messages_go_back_to_their_guest_and_are_counted_and_the_queue_goes_on() {
         assert_eq!(bench.guests[0].next_used(tx), Some((id, 0)));
     }
     let guest = &mut bench.guests[0];
-    guest.send(1 << 20, echo, b"an address that has no room");
+    guest.send(u32::MAX, echo, b"from anybody");
     guest.send(1024, u32::MAX, b"to anybody");
     guest.send(1024, NAME_SERVICE_ADDRESS, b"no announcement");
     guest.send(77, NAME_SERVICE_ADDRESS, &announcement("never created", 77, AnnouncementKind::Destroy));
@@ -277,7 +277,7 @@ fn bad_messages_go_back_to_their_guest_and_are_counted_and_the_queue_goes_on() {
     bench.settle();
     assert_eq!(bench.guests[0].receive().unwrap().1, b"good");
     assert!(bench.guests[0].receive().is_none());
-    let counters = &bench.relay.vms[0].account.counters;
+    let counters = &bench.account(0).counters;
     let reasons = [Reason::BadChain, Reason::BadHeader, Reason::BadAddress, Reason::BadAnnouncement];
     assert_eq!(reasons.map(|reason| counters.dropped(reason)), [3, 2, 2, 2]);
 }
@@ -292,7 +292,7 @@ fn messages_for_a_remote_that_is_not_running_are_returned_and_counted() {
     assert!(bench.guests[0].send(1024, echo, b"lost"));
     bench.settle();
     assert!(bench.guests[0].next_used(QueueIndex::FromGuest).is_some());
-    assert_eq!(bench.relay.vms[0].account.counters.dropped(Reason::RemoteNotRunning), 1);
+    assert_eq!(bench.account(0).counters.dropped(Reason::RemoteNotRunning), 1);
 }
 
 #[test]
@@ -312,5 +312,7 @@ fn a_receive_buffer_that_is_too_small_costs_that_message_only() {
     bench.settle();
     assert_eq!(bench.guests[0].receive().unwrap().1, [2; 4]);
     assert!(bench.guests[0].receive().is_none());
-    assert_eq!(bench.relay.vms[0].account.counters.dropped(Reason::ReceiveBufferTooSmall), 1);
+    assert_eq!(bench.account(0).counters.dropped(Reason::ReceiveBufferTooSmall), 1);
 }
+
+mod sharing;

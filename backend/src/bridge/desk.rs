@@ -1,0 +1,425 @@
+//! The desk of a service that VMs cannot simply share: who may talk to it now, and whose an answer is.
+//!
+//! Most OpenAMP endpoints latch the first sender that they hear and answer only there. So the firmware behind a desk
+//! sees one stable host address, whoever the client is, and the desk remembers who that was.
+//!
+//! | mode | a message from a VM | a message from the service |
+//! |---|---|---|
+//! | exclusive | the owner's passes; the first VM to send becomes owner until its session ends | goes to the endpoint that the owner sent from last |
+//! | serialized | passes if it is nobody's turn; one per VM is kept, a further one waits in its ring | ends the turn and goes to the asker |
+//! | broadcast | subscribes its endpoint; the owner's passes too | goes to every subscriber |
+//!
+//! rpmsg has no tag that would tell an answer from the next one. So after a time-out a serialized desk stays closed
+//! for a while, in which late answers are dropped; an answer later than that would be taken for that of the next
+//! request. The same holds while the VM that has asked is gone.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::policy::{Mode, Reply, Turns, Unsolicited};
+use crate::rpmsg::MAX_PAYLOAD;
+use crate::rpmsg::address::{Session, Slot};
+
+/// An endpoint of a VM that talks to a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Client {
+    pub(super) slot: Slot,
+    pub(super) session: Session,
+    pub(super) address: u32,
+}
+
+/// What is to be done with a message that a VM wants to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sending {
+    /// It goes to the remote; [`Desk::sent`] is to be told.
+    Pass,
+    /// It is not this VM's turn: it is to be taken off the ring and given to [`Desk::keep`].
+    Keep,
+    /// Nor is there room to keep it: it stays in the ring.
+    Wait,
+    /// It has subscribed the VM's endpoint, and goes no further.
+    Subscribed,
+    /// The service is another VM's.
+    Refused,
+}
+
+/// Where a message from the service goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Receiver {
+    /// To this endpoint.
+    One(Client),
+    /// To every endpoint of [`Desk::subscribers`].
+    All,
+    /// An answer that came after the time-out.
+    Late,
+    /// Nobody has asked for it.
+    Nobody,
+}
+
+/// A request that was taken off its VM's ring and waits for its turn.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    pub(super) client: Client,
+    pub(super) flags: u16,
+    payload: [u8; MAX_PAYLOAD],
+    len: u16,
+}
+
+impl Request {
+    pub(super) fn payload(&self) -> &[u8] {
+        &self.payload[..usize::from(self.len)]
+    }
+}
+
+/// Whose turn it is at a serialized service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Nobody,
+    /// This client has asked; the turn ends by itself at the given time.
+    Of(Client, Instant),
+    /// Answers are late until then.
+    Quarantine(Instant),
+}
+
+/// The desk of one service.
+#[derive(Debug)]
+pub(super) struct Desk {
+    rules: Rules,
+    /// Who has sent to the service: the owner's endpoint, or one endpoint per VM.
+    clients: Vec<Client>,
+}
+
+#[derive(Debug)]
+enum Rules {
+    Exclusive { named: Option<Slot>, owner: Option<Slot> },
+    Serialized { turns: Turns, turn: Turn, requests: VecDeque<Request> },
+    Broadcast { owner: Option<Slot> },
+}
+
+impl Desk {
+    /// The desk that a mode needs; none for [`Mode::Shared`].
+    pub(super) fn new(mode: Mode) -> Option<Self> {
+        let rules = match mode {
+            Mode::Shared => return None,
+            Mode::Exclusive { owner } => Rules::Exclusive { named: owner, owner },
+            Mode::Serialized(turns) => {
+                Rules::Serialized { turns, turn: Turn::Nobody, requests: VecDeque::new() }
+            }
+            Mode::Broadcast { owner } => Rules::Broadcast { owner },
+        };
+        Some(Desk { rules, clients: Vec::new() })
+    }
+
+    /// Whether the VM may see the service now.
+    pub(super) fn admits(&self, slot: Slot) -> bool {
+        match self.rules {
+            Rules::Exclusive { owner, .. } => owner.is_none_or(|owner| owner == slot),
+            _ => true,
+        }
+    }
+
+    /// A VM has a message for the service.
+    pub(super) fn send(&mut self, client: Client) -> Sending {
+        match &self.rules {
+            Rules::Exclusive { owner: Some(owner), .. } if *owner != client.slot => Sending::Refused,
+            Rules::Exclusive { .. } => Sending::Pass,
+            Rules::Serialized { turn, requests, .. } => {
+                let waits = requests.iter().any(|request| request.client.slot == client.slot);
+                match turn {
+                    Turn::Nobody if requests.is_empty() => Sending::Pass,
+                    _ if waits => Sending::Wait,
+                    _ => Sending::Keep,
+                }
+            }
+            Rules::Broadcast { owner } if *owner == Some(client.slot) => Sending::Pass,
+            Rules::Broadcast { .. } => {
+                self.remember(client);
+                Sending::Subscribed
+            }
+        }
+    }
+
+    /// The message has gone to the remote. Returns whether other VMs' rights have changed by it.
+    pub(super) fn sent(&mut self, client: Client, now: Instant) -> bool {
+        self.remember(client);
+        match &mut self.rules {
+            Rules::Exclusive { owner, .. } => owner.replace(client.slot).is_none(),
+            Rules::Serialized { turns, turn, .. } => {
+                if turns.reply != Reply::None {
+                    *turn = Turn::Of(client, now + turns.time_out);
+                }
+                false
+            }
+            Rules::Broadcast { .. } => false,
+        }
+    }
+
+    /// Keeps a request until it is its VM's turn. `payload` is at most [`MAX_PAYLOAD`] bytes.
+    pub(super) fn keep(&mut self, client: Client, flags: u16, payload: &[u8]) {
+        if let Rules::Serialized { requests, .. } = &mut self.rules {
+            let mut bytes = [0; MAX_PAYLOAD];
+            bytes[..payload.len()].copy_from_slice(payload);
+            let len = u16::try_from(payload.len()).expect("at most MAX_PAYLOAD");
+            requests.push_back(Request { client, flags, payload: bytes, len });
+        }
+    }
+
+    /// The kept request whose turn it is, if any. Once it has gone to the remote, [`Desk::request_sent`] is to be told.
+    pub(super) fn next_request(&self) -> Option<&Request> {
+        match &self.rules {
+            Rules::Serialized { turn: Turn::Nobody, requests, .. } => requests.front(),
+            _ => None,
+        }
+    }
+
+    /// The request of [`Desk::next_request`] has gone to the remote.
+    pub(super) fn request_sent(&mut self, now: Instant) {
+        if let Rules::Serialized { requests, .. } = &mut self.rules
+            && let Some(request) = requests.pop_front()
+        {
+            self.sent(request.client, now);
+        }
+    }
+
+    /// The service has sent a message.
+    pub(super) fn receive(&mut self, now: Instant) -> Receiver {
+        match &mut self.rules {
+            Rules::Exclusive { .. } => {
+                self.clients.first().map_or(Receiver::Nobody, |client| Receiver::One(*client))
+            }
+            Rules::Broadcast { .. } if self.clients.is_empty() => Receiver::Nobody,
+            Rules::Broadcast { .. } => Receiver::All,
+            Rules::Serialized { turns, turn, .. } => match (*turn, turns.reply) {
+                (Turn::Of(client, _), Reply::Several) => {
+                    *turn = Turn::Of(client, now + turns.time_out);
+                    Receiver::One(client)
+                }
+                (Turn::Of(client, _), _) => {
+                    *turn = Turn::Nobody;
+                    Receiver::One(client)
+                }
+                (Turn::Quarantine(_), _) => Receiver::Late,
+                (Turn::Nobody, _) => match turns.unsolicited {
+                    Unsolicited::Drop => Receiver::Nobody,
+                    Unsolicited::All if self.clients.is_empty() => Receiver::Nobody,
+                    Unsolicited::All => Receiver::All,
+                    Unsolicited::Vm(slot) => {
+                        let client = self.clients.iter().find(|client| client.slot == slot);
+                        client.map_or(Receiver::Nobody, |client| Receiver::One(*client))
+                    }
+                },
+            },
+        }
+    }
+
+    /// The endpoints that a message to [`Receiver::All`] goes to.
+    pub(super) fn subscribers(&self) -> &[Client] {
+        &self.clients
+    }
+
+    /// The VM's session has ended. Returns how many requests of its were still waiting, and whether other VMs' rights
+    /// have changed.
+    pub(super) fn leave(&mut self, slot: Slot) -> (usize, bool) {
+        self.clients.retain(|client| client.slot != slot);
+        match &mut self.rules {
+            Rules::Exclusive { named, owner } if *owner == Some(slot) => {
+                *owner = *named;
+                (0, named.is_none())
+            }
+            Rules::Serialized { requests, .. } => {
+                let before = requests.len();
+                requests.retain(|request| request.client.slot != slot);
+                (before - requests.len(), false)
+            }
+            _ => (0, false),
+        }
+    }
+
+    /// The service is gone: nobody's turn, nobody's request. Returns the clients whose requests were waiting.
+    pub(super) fn close(&mut self) -> Vec<Slot> {
+        self.clients.clear();
+        match &mut self.rules {
+            Rules::Serialized { turn, requests, .. } => {
+                *turn = Turn::Nobody;
+                requests.drain(..).map(|request| request.client.slot).collect()
+            }
+            Rules::Exclusive { named, owner } => {
+                *owner = *named;
+                Vec::new()
+            }
+            Rules::Broadcast { .. } => Vec::new(),
+        }
+    }
+
+    /// When [`Desk::tick`] has something to do.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.rules {
+            Rules::Serialized { turn: Turn::Of(_, until) | Turn::Quarantine(until), .. } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// Time has passed. Returns the client whose request was not answered in time, and whether it is nobody's turn now.
+    pub(super) fn tick(&mut self, now: Instant) -> (Option<Client>, bool) {
+        let Rules::Serialized { turns, turn, .. } = &mut self.rules else { return (None, false) };
+        match *turn {
+            Turn::Of(client, until) if until <= now => {
+                if turns.reply == Reply::Several {
+                    *turn = Turn::Nobody;
+                    return (None, true);
+                }
+                *turn = Turn::Quarantine(now + turns.quarantine);
+                (Some(client), false)
+            }
+            Turn::Quarantine(until) if until <= now => {
+                *turn = Turn::Nobody;
+                (None, true)
+            }
+            _ => (None, false),
+        }
+    }
+
+    /// Remembers where a VM has sent from last.
+    fn remember(&mut self, client: Client) {
+        match self.clients.iter_mut().find(|known| known.slot == client.slot) {
+            Some(known) => *known = client,
+            None => self.clients.push(client),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn client(slot: u8) -> Client {
+        Client { slot: Slot::new(slot).unwrap(), session: Session::new(1), address: 1000 + u32::from(slot) }
+    }
+
+    fn serialized(reply: Reply, unsolicited: Unsolicited) -> Desk {
+        Desk::new(Mode::Serialized(Turns { reply, time_out: SECOND, quarantine: 5 * SECOND, unsolicited }))
+            .unwrap()
+    }
+
+    #[test]
+    fn an_exclusive_service_is_the_first_users_until_it_leaves() {
+        let (mut desk, now) = (Desk::new(Mode::Exclusive { owner: None }).unwrap(), Instant::now());
+        assert!(desk.admits(client(1).slot) && desk.admits(client(2).slot));
+        assert_eq!(desk.send(client(1)), Sending::Pass);
+        assert!(desk.sent(client(1), now), "the others see it no more");
+        assert!(!desk.sent(client(1), now));
+        assert!(!desk.admits(client(2).slot));
+        assert_eq!(desk.send(client(2)), Sending::Refused);
+        assert_eq!(desk.receive(now), Receiver::One(client(1)));
+        assert_eq!(desk.leave(client(2).slot), (0, false));
+        assert_eq!(desk.leave(client(1).slot), (0, true));
+        assert_eq!(desk.receive(now), Receiver::Nobody);
+        assert_eq!(desk.send(client(2)), Sending::Pass);
+    }
+
+    #[test]
+    fn a_named_owner_stays_owner_when_it_leaves() {
+        let mut desk = Desk::new(Mode::Exclusive { owner: Some(client(1).slot) }).unwrap();
+        assert!(!desk.admits(client(2).slot));
+        assert_eq!(desk.leave(client(1).slot), (0, false));
+        assert_eq!(desk.send(client(2)), Sending::Refused);
+    }
+
+    #[test]
+    fn turns_are_taken_one_at_a_time_and_in_the_order_of_asking() {
+        let (mut desk, now) = (serialized(Reply::One, Unsolicited::Drop), Instant::now());
+        assert_eq!(desk.send(client(1)), Sending::Pass);
+        desk.sent(client(1), now);
+        for slot in [2, 3, 1] {
+            assert_eq!(desk.send(client(slot)), Sending::Keep);
+            desk.keep(client(slot), 0, &[slot]);
+            assert_eq!(desk.send(client(slot)), Sending::Wait, "one per VM");
+        }
+        assert!(desk.next_request().is_none());
+        for (slot, next) in [(1, 2), (2, 3), (3, 1)] {
+            assert_eq!(desk.receive(now), Receiver::One(client(slot)));
+            assert_eq!(desk.next_request().map(Request::payload), Some(&[next][..]));
+            desk.request_sent(now);
+        }
+        assert_eq!(desk.receive(now), Receiver::One(client(1)));
+        assert_eq!(desk.receive(now), Receiver::Nobody, "nobody has asked");
+        assert_eq!(desk.send(client(9)), Sending::Pass);
+    }
+
+    #[test]
+    fn after_a_time_out_late_answers_are_told_from_those_of_the_next_turn() {
+        let (mut desk, now) = (serialized(Reply::One, Unsolicited::Drop), Instant::now());
+        desk.sent(client(1), now);
+        desk.keep(client(2), 0, b"next");
+        assert_eq!(desk.deadline(), Some(now + SECOND));
+        assert_eq!(desk.tick(now), (None, false));
+        assert_eq!(desk.tick(now + SECOND), (Some(client(1)), false));
+        assert_eq!(desk.receive(now + 2 * SECOND), Receiver::Late);
+        assert!(desk.next_request().is_none());
+        assert_eq!(desk.tick(now + 6 * SECOND), (None, true));
+        assert!(desk.next_request().is_some());
+        assert_eq!(desk.deadline(), None);
+    }
+
+    #[test]
+    fn without_replies_nobody_waits_and_with_several_a_turn_ends_by_silence() {
+        let now = Instant::now();
+        let mut desk = serialized(Reply::None, Unsolicited::Drop);
+        desk.sent(client(1), now);
+        assert_eq!(desk.send(client(2)), Sending::Pass);
+
+        let mut desk = serialized(Reply::Several, Unsolicited::Drop);
+        desk.sent(client(1), now);
+        for _ in 0..3 {
+            assert_eq!(desk.receive(now + SECOND / 2), Receiver::One(client(1)));
+        }
+        assert_eq!(desk.tick(now + SECOND), (None, false));
+        assert_eq!(desk.tick(now + SECOND + SECOND / 2), (None, true));
+    }
+
+    #[test]
+    fn what_nobody_asked_for_goes_where_the_configuration_says() {
+        let now = Instant::now();
+        for (unsolicited, expected) in [
+            (Unsolicited::Drop, Receiver::Nobody),
+            (Unsolicited::Vm(client(2).slot), Receiver::One(client(2))),
+            (Unsolicited::Vm(client(7).slot), Receiver::Nobody),
+            (Unsolicited::All, Receiver::All),
+        ] {
+            let mut desk = serialized(Reply::None, unsolicited);
+            desk.sent(client(1), now);
+            desk.sent(client(2), now);
+            assert_eq!(desk.receive(now), expected);
+        }
+    }
+
+    #[test]
+    fn a_vm_that_leaves_takes_its_request_along_but_its_answer_is_nobody_elses() {
+        let (mut desk, now) = (serialized(Reply::One, Unsolicited::Drop), Instant::now());
+        desk.sent(client(1), now);
+        desk.keep(client(2), 0, b"x");
+        desk.keep(client(3), 0, b"y");
+        assert_eq!(desk.leave(client(2).slot), (1, false));
+        assert_eq!(desk.leave(client(1).slot), (0, false));
+        assert_eq!(desk.receive(now), Receiver::One(client(1)), "its session tells that it is gone");
+        assert_eq!(desk.next_request().map(|request| request.client), Some(client(3)));
+    }
+
+    #[test]
+    fn a_broadcast_goes_to_every_vm_that_has_sent_and_only_the_owners_messages_pass() {
+        let (mut desk, now) =
+            (Desk::new(Mode::Broadcast { owner: Some(client(1).slot) }).unwrap(), Instant::now());
+        assert_eq!(desk.receive(now), Receiver::Nobody);
+        assert_eq!(desk.send(client(2)), Sending::Subscribed);
+        assert_eq!(desk.send(client(1)), Sending::Pass);
+        desk.sent(client(1), now);
+        assert_eq!(desk.receive(now), Receiver::All);
+        assert_eq!(desk.subscribers(), [client(2), client(1)]);
+        desk.leave(client(2).slot);
+        assert_eq!(desk.subscribers(), [client(1)]);
+    }
+}

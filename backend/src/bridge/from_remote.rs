@@ -1,0 +1,219 @@
+//! Messages from the remote: whose they are, and what becomes of those that nobody takes now.
+
+use std::time::Instant;
+
+use log::Level;
+
+use super::aliases::Alias;
+use super::counters::Reason;
+use super::desk::{Client, Receiver};
+use super::policy::Overflow;
+use super::relay::{Relay, bits};
+use super::to_guest::{self, Delivery, deliver};
+use super::vm::Vm;
+use crate::remote::messages::{Arrival, Message};
+use crate::remote::vring::VringFault;
+use crate::rpmsg::address::{HostAddress, Slot, from_host};
+use crate::rpmsg::{Header, NAME_SERVICE_ADDRESS};
+
+impl Relay {
+    /// Takes up to `most` messages out of the remote's vring. Returns whether there were any.
+    pub(super) fn take_from_remote(&mut self, now: Instant, most: usize) -> Result<bool, VringFault> {
+        let mut moved = false;
+        for _ in 0..most {
+            let Some((device, _)) = self.remote.attached() else { break };
+            match device.inbound.take()? {
+                None => break,
+                Some(Arrival::Message(message)) => self.route(message, now),
+                Some(Arrival::Malformed(error)) => {
+                    self.malformed += 1;
+                    let name = self.remote.name();
+                    self.log
+                        .say(Level::Warn, format_args!("remote {name}: malformed message dropped: {error}"));
+                }
+            }
+            moved = true;
+        }
+        Ok(moved)
+    }
+
+    fn route(&mut self, message: Message, now: Instant) {
+        let Header { src, dst, .. } = message.header;
+        match self.aliases.find(dst) {
+            Some(Alias::Client { service }) => return self.route_to_desk(service, message, now),
+            Some(Alias::Endpoint { slot, address }) => return self.route_to_vm(slot, address, message, now),
+            None => {}
+        }
+        match from_host(dst) {
+            HostAddress::NameService => self.announced(message),
+            // A guest's name service hears what the directory has to say, and nothing else.
+            HostAddress::Guest { address: NAME_SERVICE_ADDRESS, .. } => self.misdirect(message),
+            HostAddress::Guest { slot, session, address } if !self.aliases.is_needed_for_all() => {
+                let Some(vm) = self.vm(slot) else { return self.misdirect(message) };
+                if !vm.account.accepts(session) {
+                    let detail = format_args!("from {src:#x} to {dst:#x}");
+                    let service = self.directory.at(src);
+                    if let Some(vm) = self.vm(slot) {
+                        vm.account.drop_message(Reason::StaleSession, service, &detail);
+                    }
+                    return self.release(message.id);
+                }
+                self.route_to_vm(slot, address, message, now);
+            }
+            HostAddress::Guest { .. } | HostAddress::Nobody => self.misdirect(message),
+        }
+    }
+
+    /// A message for one endpoint.
+    fn route_to_vm(&mut self, slot: Slot, address: u32, mut message: Message, now: Instant) {
+        let service = self.directory.at(message.header.src);
+        if let Some(service) = service
+            && let Some(unanswered) = self.directory.watch(service).answered(slot, now)
+        {
+            self.report_one_sided(service, slot, unanswered);
+        }
+        message.header.dst = address;
+        self.hand_to(slot, service, message);
+        if !self.held.holds(message.id) {
+            self.release(message.id);
+        }
+    }
+
+    /// A message for the one client that the firmware of a service sees.
+    fn route_to_desk(&mut self, service: usize, mut message: Message, now: Instant) {
+        let Header { src, dst, .. } = message.header;
+        match self.directory.desk(service).map(|desk| desk.receive(now)) {
+            Some(Receiver::One(client)) => {
+                self.hand_to_client(service, client, &mut message);
+                // That may have ended a turn.
+                self.wake_waiting_for_turn();
+            }
+            Some(Receiver::All) => {
+                let count = self.directory.desk(service).map_or(0, |desk| desk.subscribers().len());
+                for number in 0..count {
+                    let client =
+                        self.directory.desk(service).and_then(|desk| desk.subscribers().get(number).copied());
+                    if let Some(client) = client {
+                        self.hand_to_client(service, client, &mut message);
+                    }
+                }
+            }
+            Some(Receiver::Late) => self.count_unwanted(service, "answer after its time-out", src, dst),
+            Some(Receiver::Nobody) => self.count_unwanted(service, "message that nobody asked for", src, dst),
+            None => return self.misdirect(message),
+        }
+        if !self.held.holds(message.id) {
+            self.release(message.id);
+        }
+    }
+
+    fn hand_to_client(&mut self, service: usize, client: Client, message: &mut Message) {
+        let Client { slot, session, address } = client;
+        let Header { src, dst, .. } = message.header;
+        message.header.dst = address;
+        match self.vm(slot) {
+            Some(vm) if vm.account.is_in(session) => self.hand_to(slot, Some(service), *message),
+            Some(vm) => {
+                let detail = format_args!("from {src:#x} to {dst:#x}");
+                vm.account.drop_message(Reason::StaleSession, Some(service), &detail);
+            }
+            None => self.count_unwanted(service, "answer to a VM that was removed", src, dst),
+        }
+    }
+
+    /// Delivers a message, whose destination is the guest's own address by now, or lets it wait. Its buffer is not
+    /// released.
+    fn hand_to(&mut self, slot: Slot, service: Option<usize>, message: Message) {
+        let Some((device, _)) = self.remote.attached() else { return };
+        let Some(vm) = self.vms[usize::from(slot.number())].as_deref_mut() else { return };
+        self.receiving |= 1 << slot.number();
+        if vm.account.waiting.is_empty()
+            && !vm.account.view.is_behind(&self.directory)
+            && let Vm { to_guest: Some(queue), from_guest: Some(_), account } = vm
+            && deliver(queue, account, &device.inbound, service, message) != Delivery::Later
+        {
+            return;
+        }
+        let account = &mut vm.account;
+        let most = match account.policy.overflow {
+            Overflow::Block => usize::from(device.inbound.count()),
+            Overflow::Drop => account.share,
+        };
+        if account.waiting.count() < most {
+            self.held.push(&mut account.waiting, message);
+        } else {
+            let Header { src, dst, .. } = message.header;
+            account.drop_message(Reason::GuestTooSlow, service, &format_args!("from {src:#x} to {dst:#x}"));
+        }
+    }
+
+    /// Gives waiting VMs what they have room for. Returns whether anything moved.
+    pub(super) fn serve_receivers(&mut self) -> bool {
+        let mut moved = false;
+        for index in bits(self.receiving) {
+            while self.serve_receiver(index) {
+                moved = true;
+            }
+        }
+        moved
+    }
+
+    /// Delivers the next thing that waits for a VM. Returns whether something was delivered.
+    fn serve_receiver(&mut self, index: usize) -> bool {
+        let Some(vm) = self.vms[index].as_deref_mut() else { return false };
+        let has_name_service = vm.has_name_service();
+        let Vm { to_guest: Some(queue), from_guest: Some(_), account } = vm else { return false };
+        if account.before_news == 0 && account.view.is_behind(&self.directory) {
+            if !has_name_service {
+                account.view.skip_all(&self.directory);
+            } else if let Some(announcement) = self.directory.next_for(account.slot(), &mut account.view) {
+                if to_guest::announce(queue, account, announcement) == Delivery::Later {
+                    return false;
+                }
+                self.directory.told(&mut account.view, announcement);
+                return true;
+            }
+        }
+        let (Some(message), Some((device, _))) = (account.waiting.first(), self.remote.attached()) else {
+            return false;
+        };
+        let service = self.directory.at(message.header.src);
+        if deliver(queue, account, &device.inbound, service, message) == Delivery::Later {
+            return false;
+        }
+        account.before_news = account.before_news.saturating_sub(1);
+        if let Some(id) = self.held.pop(&mut account.waiting) {
+            device.inbound.release(id);
+        }
+        true
+    }
+
+    fn misdirect(&mut self, message: Message) {
+        self.misdirected += 1;
+        let Header { src, dst, .. } = message.header;
+        let name = self.remote.name();
+        self.log.say(
+            Level::Warn,
+            format_args!("remote {name}: message from {src:#x} to {dst:#x} dropped: no VM has this address"),
+        );
+        self.release(message.id);
+    }
+
+    /// Counts a message of a service that no VM gets.
+    fn count_unwanted(&mut self, service: usize, what: &str, src: u32, dst: u32) {
+        self.misdirected += 1;
+        let (remote, log) = (self.remote.name(), &mut self.log);
+        if let Some((name, _)) = self.directory.name(service) {
+            let text =
+                format_args!("remote {remote}: service {name}: {what}, from {src:#x} to {dst:#x}, dropped");
+            log.say(Level::Warn, text);
+        }
+    }
+
+    /// Gives a buffer back to the remote.
+    pub(super) fn release(&mut self, id: u16) {
+        if let Some((device, _)) = self.remote.attached() {
+            device.inbound.release(id);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What happens when VMs, their drivers and the remote come and go.
+
+use log::{Level, warn};
+
+use super::counters::Reason;
+use super::directory::Withdrawn;
+use super::held::Held;
+use super::relay::Relay;
+use super::vm::Vm;
+use crate::causes::Causes;
+use crate::guest::Queue;
+use crate::guest::port::QueueIndex;
+use crate::remote::core::Change;
+use crate::rpmsg::address::Slot;
+use crate::rpmsg::{Announcement, AnnouncementKind};
+
+impl Relay {
+    /// A VM is served from now on. Returns false if its slot is taken.
+    pub(super) fn add_vm(&mut self, mut vm: Vm) -> bool {
+        let slot = usize::from(vm.account.slot().number());
+        if self.vms[slot].is_some() {
+            return false;
+        }
+        vm.account.counters.make_room(self.directory.len());
+        self.vms[slot] = Some(Box::new(vm));
+        self.share_buffers();
+        true
+    }
+
+    /// A VM is served no more; its queues have been taken back before.
+    pub(super) fn remove_vm(&mut self, slot: Slot) {
+        self.end_session(slot);
+        self.vms[usize::from(slot.number())] = None;
+        self.share_buffers();
+    }
+
+    /// The VM has given a queue.
+    pub(super) fn give_queue(&mut self, slot: Slot, index: QueueIndex, queue: Queue) {
+        let Some(vm) = self.vm(slot) else { return };
+        if vm.give_queue(index, queue) {
+            self.end_session(slot);
+            if let Some(vm) = self.vm(slot) {
+                vm.account.start_session();
+            }
+        }
+        self.sending |= 1 << slot.number();
+        self.receiving |= 1 << slot.number();
+    }
+
+    /// The guest has kicked one of its queues.
+    #[inline]
+    pub(super) fn kicked(&mut self, slot: Slot, index: QueueIndex) {
+        if let Some(vm) = self.vm(slot) {
+            vm.kicked(index);
+        }
+        match index {
+            QueueIndex::FromGuest => self.sending |= 1 << slot.number(),
+            QueueIndex::ToGuest => self.receiving |= 1 << slot.number(),
+        }
+    }
+
+    /// The VM's session is over: what waits for it is discarded, its turns and services are free, what it has announced
+    /// is withdrawn.
+    pub(super) fn end_session(&mut self, slot: Slot) {
+        let Some(vm) = self.vms[usize::from(slot.number())].as_deref_mut() else { return };
+        let account = &mut vm.account;
+        let mut discarded = 0;
+        while !account.waiting.is_empty() {
+            if let (Some(id), Some((device, _))) =
+                (self.held.pop(&mut account.waiting), self.remote.attached())
+            {
+                device.inbound.release(id);
+            }
+            discarded += 1;
+        }
+        account.drop_waiting(Reason::SessionEnded, discarded);
+        let (requests, rights_changed) = self.directory.leave(slot);
+        for (service, count) in requests {
+            account.drop_messages(Reason::SessionEnded, Some(service), count as u64, &"waiting requests");
+        }
+        for service in account.end_session() {
+            let host = account.host_address(&mut self.aliases, service.address).filter(|_| service.told);
+            self.farewells.extend(host.map(|host| (service.name, host)));
+        }
+        self.aliases.forget(slot);
+        if rights_changed {
+            self.news();
+        }
+        self.wake_waiting_for_turn();
+    }
+
+    /// Tells the remote of services of ended sessions, as far as there are buffers. Returns whether any were told.
+    pub(super) fn say_farewells(&mut self) -> bool {
+        let Some((device, _)) = self.remote.attached() else { return false };
+        let mut moved = false;
+        while let Some((name, addr)) = self.farewells.last().copied() {
+            let Some(buffer) = device.outbound.reserve() else {
+                self.stalled = true;
+                break;
+            };
+            let announcement = Announcement { name, addr, kind: AnnouncementKind::Destroy };
+            device.outbound.write_payload(&buffer, &announcement.to_bytes());
+            device.outbound.send(buffer, announcement.header());
+            self.farewells.pop();
+            moved = true;
+        }
+        moved
+    }
+
+    /// Something has become of the remote.
+    pub(super) fn remote_changed(&mut self, change: Change) {
+        let name = self.remote.name().to_owned();
+        match change {
+            Change::Attached => self.attached(),
+            Change::Resumed => {
+                if let Some((device, _)) = self.remote.attached() {
+                    device.inbound.release_all();
+                    self.held = Held::new(device.inbound.count());
+                }
+                for Withdrawn { name, addr, .. } in std::mem::take(&mut self.suspended) {
+                    self.announce(name, addr);
+                }
+                self.want_everything();
+            }
+            Change::Lost(loss) => {
+                warn!("remote {name}: lost: {}", Causes(&loss));
+                self.lost();
+            }
+            Change::Rebooted => {
+                self.log.say(Level::Warn, format_args!("remote {name}: has booted anew"));
+                self.lost();
+                self.attached();
+            }
+        }
+    }
+
+    fn attached(&mut self) {
+        self.suspended.clear();
+        self.farewells.clear();
+        if let Some((device, _)) = self.remote.attached() {
+            self.held = Held::new(device.inbound.count());
+        }
+        self.share_buffers();
+        for vm in self.vms.iter_mut().flatten() {
+            for service in &mut vm.account.services {
+                service.told = false;
+            }
+        }
+        for (name, addr) in self.static_services.clone() {
+            self.announce(name, addr);
+        }
+        self.want_everything();
+    }
+
+    fn lost(&mut self) {
+        self.suspended = self.directory.withdraw_all();
+        for withdrawn in self.suspended.clone() {
+            self.count_lost_requests(&withdrawn);
+        }
+        for vm in self.vms.iter_mut().flatten() {
+            let count = vm.account.waiting.clear();
+            vm.account.drop_waiting(Reason::RemoteLost, count as u64);
+        }
+        self.held = Held::default();
+        self.want_everything();
+    }
+
+    /// Shares the remote's buffers out among the VMs that there are now.
+    fn share_buffers(&mut self) {
+        let Some((device, _)) = self.remote.attached() else { return };
+        let buffers = device.inbound.count();
+        let weight = |vm: &Vm| usize::from(vm.account.policy.weight);
+        let total: usize = self.vms.iter().flatten().map(|vm| weight(vm)).sum();
+        for vm in self.vms.iter_mut().flatten() {
+            let share = usize::from(buffers) * weight(vm) / total.max(1);
+            vm.account.share = share.max(1);
+            vm.account.waiting.reserve(buffers);
+        }
+    }
+}

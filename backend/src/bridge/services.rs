@@ -1,0 +1,163 @@
+//! The services of the remote as the relay keeps them: the directory, and the desks whose turn it is.
+
+use std::time::Instant;
+
+use log::{Level, warn};
+
+use super::counters::Reason;
+use super::directory::Withdrawn;
+use super::relay::Relay;
+use crate::remote::messages::Message;
+use crate::rpmsg::address::Slot;
+use crate::rpmsg::{Announcement, AnnouncementKind, Header, MAX_PAYLOAD, ServiceName};
+
+impl Relay {
+    /// A message to the name service.
+    pub(super) fn announced(&mut self, message: Message) {
+        let Some((device, _)) = self.remote.attached() else { return };
+        let mut payload = [0; MAX_PAYLOAD];
+        let payload = &mut payload[..message.header.payload_len()];
+        device.inbound.read_payload(message.id, payload);
+        device.inbound.release(message.id);
+        match Announcement::from_bytes(payload) {
+            Ok(Announcement { name, addr, kind: AnnouncementKind::Create }) => self.announce(name, addr),
+            Ok(Announcement { name, addr, kind: AnnouncementKind::Destroy }) => {
+                if let Some(withdrawn) = self.directory.withdraw(name, addr) {
+                    let remote = self.remote.name();
+                    let text = format_args!("remote {remote}: service {name} at {addr:#x} is gone");
+                    self.log.say(Level::Info, text);
+                    self.count_lost_requests(&withdrawn);
+                    self.news();
+                }
+            }
+            Err(error) => {
+                self.malformed += 1;
+                let remote = self.remote.name();
+                self.log.say(Level::Warn, format_args!("remote {remote}: announcement dropped: {error}"));
+            }
+        }
+    }
+
+    /// The remote has a service.
+    pub(super) fn announce(&mut self, name: ServiceName, addr: u32) {
+        let views = self.vms.iter().flatten().map(|vm| &vm.account.view);
+        let announced = self.directory.announce(name, addr, &views);
+        let remote = self.remote.name();
+        match announced {
+            Ok(true) => {
+                self.log.say(Level::Info, format_args!("remote {remote}: service {name} at {addr:#x}"));
+                self.news();
+            }
+            Ok(false) => {}
+            Err(error) => {
+                self.malformed += 1;
+                let text = format_args!("remote {remote}: service {name} left out: {error}");
+                self.log.say(Level::Warn, text);
+            }
+        }
+    }
+
+    /// Requests that were kept for a service go with it.
+    pub(super) fn count_lost_requests(&mut self, withdrawn: &Withdrawn) {
+        for slot in &withdrawn.waiting {
+            if let Some(vm) = self.vm(*slot) {
+                let detail = format_args!("request to {}", withdrawn.name);
+                vm.account.drop_message(Reason::RemoteNotRunning, Some(withdrawn.service), &detail);
+            }
+        }
+        if !withdrawn.waiting.is_empty() {
+            self.wake_waiting_for_turn();
+        }
+    }
+
+    /// The directory has changed: every VM is told, after the messages that came before.
+    pub(super) fn news(&mut self) {
+        for vm in self.vms.iter_mut().flatten() {
+            vm.account.before_news = vm.account.waiting.count();
+            vm.account.counters.make_room(self.directory.len());
+        }
+        self.want_everything();
+    }
+
+    /// Sends the requests whose turn it is. Returns whether there were any.
+    pub(super) fn serve_desks(&mut self, now: Instant) -> bool {
+        let mut moved = false;
+        for number in 0..self.directory.timed().len() {
+            let service = self.directory.timed()[number];
+            moved |= self.serve_desk(service, now);
+        }
+        if moved {
+            self.wake_waiting_for_turn();
+        }
+        moved
+    }
+
+    fn serve_desk(&mut self, service: usize, now: Instant) -> bool {
+        let Some((device, _)) = self.remote.attached() else { return false };
+        let src = self.aliases.client_of(service);
+        let Some((_, dst)) = self.directory.name(service) else { return false };
+        let Some(desk) = self.directory.desk(service) else { return false };
+        let mut moved = false;
+        while let Some(request) = desk.next_request() {
+            let Some(buffer) = device.outbound.reserve() else {
+                self.stalled = true;
+                break;
+            };
+            let (payload, slot) = (request.payload(), request.client.slot);
+            device.outbound.write_payload(&buffer, payload);
+            let len = u16::try_from(payload.len()).unwrap_or(0);
+            let bytes = payload.len();
+            device.outbound.send(buffer, Header { src, dst, reserved: 0, len, flags: request.flags });
+            desk.request_sent(now);
+            if let Some(vm) = self.vms[usize::from(slot.number())].as_deref_mut() {
+                vm.account.counters.sent(Some(service), bytes);
+            }
+            moved = true;
+        }
+        moved
+    }
+
+    /// Time has passed for the desks.
+    pub(super) fn tick_desks(&mut self, now: Instant) {
+        let mut freed = false;
+        for number in 0..self.directory.timed().len() {
+            let service = self.directory.timed()[number];
+            let Some(desk) = self.directory.desk(service) else { continue };
+            let (unanswered, is_free) = desk.tick(now);
+            freed |= is_free;
+            if let Some(client) = unanswered
+                && let Some((name, addr)) = self.directory.name(service)
+                && let Some(vm) = self.vm(client.slot)
+            {
+                vm.account.counters.time_outs += 1;
+                let text = format_args!("service {name} at {addr:#x} has not answered in time");
+                vm.account.say(Level::Warn, text);
+            }
+        }
+        if freed {
+            self.wake_waiting_for_turn();
+        }
+    }
+
+    /// A turn has ended: whoever waits for one looks again.
+    pub(super) fn wake_waiting_for_turn(&mut self) {
+        for (slot, vm) in (0_u32..).zip(&self.vms) {
+            if vm.as_ref().is_some_and(|vm| vm.account.waits_for_turn) {
+                self.sending |= 1 << slot;
+            }
+        }
+    }
+
+    /// A shared service answers one VM and not another.
+    pub(super) fn report_one_sided(&mut self, service: usize, answered: Slot, unanswered: Slot) {
+        let Some((name, addr)) = self.directory.name(service) else { return };
+        let remote = self.remote.name();
+        let names = [answered, unanswered]
+            .map(|slot| self.vms[usize::from(slot.number())].as_ref().map_or("?", |vm| &vm.account.name));
+        warn!(
+            "remote {remote}: service {name} at {addr:#x} answers vm {} but not vm {}: its firmware seems to have one \
+             client; configure it as mode = \"serialized\" or \"exclusive\"",
+            names[0], names[1]
+        );
+    }
+}

@@ -1,0 +1,16 @@
+//! Tests of the whole: guests, the program, and a remote core in another process, with nothing simulated in between.
+#![forbid(unsafe_code)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod bad_input;
+mod echo;
+mod frontends;
+mod harness_itself;
+mod hostile;
+mod life;
+mod program;
+mod remote;
+mod sharing;
+mod streaming;

@@ -1,0 +1,174 @@
+//! A process that the tests have started: what it says, and that it ends.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::driver::PATIENCE;
+
+/// Lines that a process has written to one of its streams, as they come.
+#[derive(Default)]
+struct Lines {
+    said: Mutex<Said>,
+    more: Condvar,
+}
+
+#[derive(Default)]
+struct Said {
+    lines: Vec<String>,
+    /// How many of the lines [`Lines::next`] has handed out.
+    read: usize,
+    ended: bool,
+}
+
+impl Lines {
+    fn collect(self: Arc<Self>, stream: impl Read + Send + 'static) -> JoinHandle<()> {
+        thread::spawn(move || {
+            for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+                self.said().lines.push(String::from_utf8_lossy(&line).into_owned());
+                self.more.notify_all();
+            }
+            self.said().ended = true;
+            self.more.notify_all();
+        })
+    }
+
+    /// What was said so far, also after a test has failed while it looked.
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until `look` finds what it looks for; `None` if the stream ends before.
+    fn wait<T>(&self, what: &str, mut look: impl FnMut(&mut Said) -> Option<T>) -> Option<T> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut said = self.said();
+        loop {
+            if let Some(found) = look(&mut said) {
+                return Some(found);
+            }
+            if said.ended {
+                return None;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "stuck: no {what} within {PATIENCE:?}");
+            said = self.more.wait_timeout(said, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn text(&self) -> String {
+        self.said().lines.join("\n")
+    }
+}
+
+/// A running process. It is killed and reaped when dropped; what it wrote to stderr is shown if the test fails, and a
+/// panic in it fails the test.
+pub struct Process {
+    name: String,
+    child: Child,
+    stdout: Arc<Lines>,
+    stderr: Arc<Lines>,
+    readers: Vec<JoinHandle<()>>,
+    /// Whether the test has seen it end.
+    seen_to_end: bool,
+}
+
+impl Process {
+    /// Starts a process with its output on pipes.
+    pub fn spawn(name: &str, stdin: Stdio, mut command: Command) -> Self {
+        let mut child = command
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("start of {name} ({command:?}): {e}"));
+        let (stdout, stderr) = (Arc::new(Lines::default()), Arc::new(Lines::default()));
+        let readers = vec![
+            Arc::clone(&stdout).collect(child.stdout.take().expect("piped")),
+            Arc::clone(&stderr).collect(child.stderr.take().expect("piped")),
+        ];
+        Process { name: name.to_owned(), child, stdout, stderr, readers, seen_to_end: false }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its standard input.
+    pub fn stdin(&mut self) -> &mut ChildStdin {
+        self.child.stdin.as_mut().expect("piped")
+    }
+
+    /// The next line of its standard output.
+    pub fn next_line(&mut self) -> String {
+        let line = self.stdout.wait(&format!("line from {}", self.name), |said| {
+            let line = said.lines.get(said.read)?.clone();
+            said.read += 1;
+            Some(line)
+        });
+        line.unwrap_or_else(|| panic!("{} ended without an answer", self.name))
+    }
+
+    /// Waits until it has written a line to stderr in which `text` occurs, and returns the line.
+    pub fn wait_log(&self, text: &str) -> String {
+        let line = self.stderr.wait(&format!("{text:?} in the log of {}", self.name), |said| {
+            said.lines.iter().find(|line| line.contains(text)).cloned()
+        });
+        line.unwrap_or_else(|| panic!("{} ended without {text:?} in its log", self.name))
+    }
+
+    /// All it has written to stdout.
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// All it has written to stderr.
+    pub fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Asks it to end, as a service manager does.
+    pub fn terminate(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("SIGTERM sent");
+    }
+
+    /// Ends it without any warning.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("SIGKILL sent");
+        let status = self.wait_exit();
+        assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{} ended before: {status}", self.name);
+    }
+
+    /// Waits for its end.
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        let ended = self.stderr.wait::<()>(&format!("end of {}", self.name), |_| None);
+        debug_assert!(ended.is_none());
+        self.seen_to_end = true;
+        self.child.wait().expect("reaped")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let ended = if self.seen_to_end { None } else { self.child.try_wait().ok().flatten() };
+        let _already_gone = self.child.kill();
+        let _reaped = self.child.wait();
+        for reader in self.readers.drain(..) {
+            let _done = reader.join();
+        }
+        let log = self.stderr.text();
+        if thread::panicking() {
+            eprintln!("----- stderr of {} -----\n{log}\n-----", self.name);
+            return;
+        }
+        assert!(!log.contains("panicked"), "{} panicked:\n{log}", self.name);
+        if let Some(status) = ended {
+            panic!("{} ended by itself ({status}):\n{log}", self.name);
+        }
+    }
+}
