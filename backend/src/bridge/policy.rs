@@ -282,10 +282,10 @@ mod tests {
             quarantine: Duration::ZERO,
             unsolicited: Unsolicited::Vm(slot(3)),
         };
-        assert_eq!(names(rule(Slots::ALL, Mode::Shared)), []);
+        assert!(names(rule(Slots::ALL, Mode::Shared)).is_empty());
         assert_eq!(names(rule([slot(1), slot(2)].into_iter().collect(), Mode::Shared)), [1, 2]);
         assert_eq!(names(rule(Slots::ALL, Mode::Exclusive { owner: Some(slot(1)) })), [1]);
-        assert_eq!(names(rule(Slots::NONE, Mode::Broadcast { owner: None })), []);
+        assert!(names(rule(Slots::NONE, Mode::Broadcast { owner: None })).is_empty());
         assert_eq!(names(rule(Slots::ALL, Mode::Serialized(turns))), [3]);
     }
 }

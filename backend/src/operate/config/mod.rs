@@ -105,7 +105,7 @@ fn parse(file: &Path, text: &str) -> Result<Plan, ConfigError> {
 ///
 /// # Errors
 /// As in a file; and a name, slot or socket that is in use, or a slot that is kept for a VM of the configuration.
-pub fn one_more_vm(keys: toml::Table, configured: &Plan, served: &[VmPlan]) -> Result<VmPlan, KeyError> {
+pub fn one_more_vm(keys: toml::Table, configured: &Plan, served: &[VmPlan]) -> Result<VmPlan, Box<KeyError>> {
     // By way of a text, so that both ways are checked by the same words.
     let vm = toml::Value::Array(vec![toml::Value::Table(keys)]);
     let text = toml::Table::from_iter([(keys::VM.path.to_owned(), vm)]).to_string();
@@ -116,7 +116,18 @@ pub fn one_more_vm(keys: toml::Table, configured: &Plan, served: &[VmPlan]) -> R
         Err(error) => Err(Fault::new(&keys::VM, 0, error.message())),
     };
     let only = |mut vms: Vec<VmPlan>| vms.pop().ok_or_else(|| Fault::new(&keys::VM, 0, "none"));
-    resolved.and_then(only).map_err(|fault| fault.at_place(None))
+    resolved.and_then(only).map_err(|fault| Box::new(fault.at_place(None)))
+}
+
+/// The keys of a table `[[vm]]`.
+#[cfg(test)]
+pub(super) fn vm_keys() -> Vec<&'static str> {
+    keys::KEYS
+        .into_iter()
+        .map(keys::Key::split)
+        .filter(|(table, _)| *table == "vm")
+        .map(|(_, key)| key)
+        .collect()
 }
 
 fn from_toml(document: toml::Deserializer<'_>, text: &str) -> Result<raw::File, Fault> {
