@@ -1,8 +1,9 @@
 //! How fairly VMs share one remote core, and what flooders cost a victim (design section 12, P8).
 //!
-//! One process on core 0 plays all guests and the remote core in turn, without sleeping; the real program runs on core
-//! 1. Printed are figures and whether they meet their goals; the exit code says whether all do. Run by
-//! `cargo bench --bench sharing`.
+//! One process on core 0 plays all guests and the remote core in turn, without sleeping; the real program runs on
+//! core 1. Printed are figures and whether they meet their goals; the exit code says whether all do.
+//!
+//! Run by `cargo bench --bench sharing`.
 
 #[path = "../tests/harness/mod.rs"]
 #[allow(dead_code, reason = "the bench needs only part of the harness")]

@@ -25,7 +25,6 @@ impl Relay {
             return false;
         }
         vm.account.counters.make_room(self.directory.len());
-        self.fairness.add_vm(slot, &vm.account.policy);
         self.vms[slot] = Some(Box::new(vm));
         self.reserve_waiting();
         true
@@ -35,7 +34,6 @@ impl Relay {
     pub(super) fn remove_vm(&mut self, slot: Slot) {
         self.end_session(slot);
         self.vms[usize::from(slot.number())] = None;
-        self.fairness.remove_vm(slot.number().into());
     }
 
     /// The VM has given a queue.
@@ -43,8 +41,10 @@ impl Relay {
         let Some(vm) = self.vm(slot) else { return };
         if vm.give_queue(index, queue) {
             self.end_session(slot);
-            if let Some(vm) = self.vm(slot) {
+            if let Some(vm) = self.vms[usize::from(slot.number())].as_deref_mut() {
                 vm.account.start_session();
+                // Only VMs that are up have a share of the buffers.
+                self.fairness.add_vm(slot.number().into(), &vm.account.policy);
             }
         }
         self.sending |= 1 << slot.number();
@@ -95,16 +95,17 @@ impl Relay {
             self.farewells.extend(host.map(|host| (service.name, host)));
         }
         self.aliases.forget(slot);
+        self.fairness.remove_vm(slot.number().into());
         if rights_changed {
             self.news();
         }
         self.wake_waiting_for_turn();
     }
 
-    /// Tells the remote of services of ended sessions, as far as there are buffers. Returns whether any were told.
-    pub(super) fn say_farewells(&mut self) -> bool {
-        let Some((device, _)) = self.remote.attached() else { return false };
-        let mut moved = false;
+    /// Tells the remote of services of ended sessions, as far as there are buffers. Returns how many were told.
+    pub(super) fn say_farewells(&mut self) -> usize {
+        let Some((device, _)) = self.remote.attached() else { return 0 };
+        let mut moved = 0;
         while let Some((name, addr)) = self.farewells.last().copied() {
             let Some(buffer) = device.outbound.reserve() else {
                 self.stalled = true;
@@ -115,7 +116,7 @@ impl Relay {
             device.outbound.write_payload(&buffer, &announcement.to_bytes());
             device.outbound.send(buffer, announcement.header());
             self.farewells.pop();
-            moved = true;
+            moved += 1;
         }
         moved
     }

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use super::aliases::Aliases;
 use super::directory::{Directory, Withdrawn};
-use super::fairness::Fairness;
+use super::fairness::{Fairness, bits};
 use super::held::Held;
 use super::policy::Policy;
 use super::to_remote::{Passage, Taken};
@@ -25,8 +25,9 @@ use crate::rpmsg::address::Slot;
 
 /// Messages taken from the remote before the VMs have their turns.
 const BATCH: usize = 32;
-/// Batches before the event loop gets to look at everything else.
-const ROUNDS: usize = 64;
+/// Messages before the event loop gets to look at everything else: a VM that has just kicked waits no longer, however
+/// busy the others are.
+const SWEEP: usize = 256;
 
 /// Everything that messages pass through.
 pub(super) struct Relay {
@@ -111,46 +112,48 @@ impl Relay {
         if let Some((device, _)) = self.remote.attached() {
             device.inbound.vring().want_interrupts(false);
         }
-        for _ in 0..ROUNDS {
+        let mut total = 0;
+        while total < SWEEP {
             let moved = match self.round(now) {
                 Ok(moved) => moved,
                 Err(fault) => {
                     if let Some(change) = self.remote.fault(now, fault) {
                         self.remote_changed(change);
                     }
-                    true
+                    1
                 }
             };
             self.publish();
-            if !moved && !self.rearm() {
+            total += moved;
+            if moved == 0 && !self.rearm() {
                 return false;
             }
         }
         true
     }
 
-    /// One batch of everything. Returns whether anything moved.
-    fn round(&mut self, now: Instant) -> Result<bool, VringFault> {
+    /// One batch of everything. Returns how many messages moved.
+    fn round(&mut self, now: Instant) -> Result<usize, VringFault> {
         let mut moved = self.take_from_remote(now, BATCH)?;
-        moved |= self.serve_receivers();
+        moved += self.serve_receivers();
         if let Some((device, _)) = self.remote.attached() {
             device.outbound.reclaim(|buffer| {
                 self.fairness.returned(buffer);
             })?;
         }
         self.stalled = false;
-        moved |= self.say_farewells();
-        moved |= self.serve_desks(now);
+        moved += self.say_farewells();
+        moved += self.serve_desks(now);
         self.fairness.begin(self.sending, now);
         while let Some(index) = self.fairness.next() {
-            moved |= self.take_from_guest(index, now);
+            moved += self.take_from_guest(index, now);
         }
         self.stalled |= self.fairness.without_buffer() != 0;
         Ok(moved)
     }
 
-    /// One VM's turn. Returns whether anything moved.
-    fn take_from_guest(&mut self, index: usize, now: Instant) -> bool {
+    /// One VM's turn. Returns how many messages moved.
+    fn take_from_guest(&mut self, index: usize, now: Instant) -> usize {
         let outbound = self.remote.attached().map(|(device, _)| &mut device.outbound);
         let mut passage = Passage {
             outbound,
@@ -163,11 +166,11 @@ impl Relay {
         let Some(Vm { to_guest: Some(_), from_guest: Some(queue), account }) = self.vms[index].as_deref_mut()
         else {
             passage.fairness.emptied(index);
-            return false;
+            return 0;
         };
-        let mut moved = false;
+        let mut moved = 0;
         if !account.has_told_remote() && passage.outbound.is_some() {
-            moved |= passage.tell_remote(account);
+            moved += passage.tell_remote(account);
             if !account.has_told_remote() {
                 self.stalled = true;
                 passage.fairness.emptied(index);
@@ -178,7 +181,7 @@ impl Relay {
         account.waits_for_turn = false;
         while passage.fairness.turn_goes_on() {
             match passage.take_message(queue, account) {
-                Taken::Done => moved = true,
+                Taken::Done => moved += 1,
                 Taken::Nothing => passage.fairness.emptied(index),
                 // The scheduler has ended its turn, and knows why.
                 Taken::NotNow => {}
@@ -244,14 +247,4 @@ impl Relay {
         }
         more
     }
-}
-
-/// The numbers of the bits that are set, lowest first.
-#[inline]
-pub(super) fn bits(mut mask: u128) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let lowest = (mask != 0).then(|| mask.trailing_zeros() as usize)?;
-        mask &= mask - 1;
-        Some(lowest)
-    })
 }

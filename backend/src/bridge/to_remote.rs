@@ -213,20 +213,20 @@ impl Passage<'_> {
         self.done_without_buffer(queue, account)
     }
 
-    /// Tells the remote of services that the VM has and it does not know, as far as there are buffers. Returns whether
-    /// any were told.
+    /// Tells the remote of services that the VM has and it does not know, as far as there are buffers. Returns how many
+    /// were told.
     #[cold]
-    pub(super) fn tell_remote(&mut self, account: &mut Account) -> bool {
-        let mut told = false;
+    pub(super) fn tell_remote(&mut self, account: &mut Account) -> usize {
+        let mut told = 0;
         for index in 0..account.services.len() {
             let GuestService { name, address, told: known } = account.services[index];
             let host = account.host_address(self.aliases, address).filter(|_| !known);
             let Some(addr) = host else { continue };
             if !self.send_announcement(Announcement { name, addr, kind: AnnouncementKind::Create }) {
-                return told;
+                break;
             }
             account.services[index].told = true;
-            told = true;
+            told += 1;
         }
         told
     }

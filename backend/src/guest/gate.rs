@@ -107,6 +107,7 @@ mod tests {
     use crate::guest::device::serve_one;
     use crate::guest::port::{QueueIndex, QueueOwner};
     use crate::log_limit::LogLimit;
+    use std::fs::File;
 
     const LONG: Duration = Duration::from_secs(10);
 
@@ -118,6 +119,8 @@ mod tests {
         fn release(&self, _: QueueIndex) -> Option<u16> {
             None
         }
+        fn call_by(&self, _: QueueIndex, _: Option<File>) {}
+
         fn disconnected(&self) {
             self.0.send(()).unwrap();
         }

@@ -35,23 +35,25 @@
 //!
 //! # What a victim of flooders can rely on
 //!
-//! A VM that has a message and is within its bytes of the round and its share of the buffers sees at most one turn, that is
-//! 8 messages, of every other VM before its own goes, whatever weights and sizes the others have:
+//! A VM that has a message, and has neither used up its bytes of the round nor its share of the buffers, sees at most
+//! one turn, that is 8 messages, of every other VM before its own goes, whatever weights and lengths the others have.
+//! So it waits for VMs x 8 messages at most, counted from the pass that begins with it among the ready:
 //!
 //! - Turns go round by slot number, and nothing skips a VM that may send or sets another in its place. A VM whose turn
 //!   stalls because no buffer is free goes on with the rest of that turn, not with a new one.
 //! - It finds a buffer when it is its turn. If it has none, one was kept for it, or (fewer than two buffers per VM) the
 //!   pass stops there and the next buffer is its own. If it has some and others have borrowed the rest, they
 //!   get none any more from the moment on that it waits.
+//! - Among equal weights, a VM that sends now and then, or asks and waits for the answer, does not use up its bytes
+//!   before the flooders do. One that does waits until they have: 8 full messages of each, times its weight over the
+//!   least one.
 //!
-//! Then at most `N - 1` messages are before it in the remote's ring, and of each VM no more than the share, as soon as
-//! all are busy. A VM that has used up its bytes of the round waits until the others have used up theirs, that is the
-//! bytes of 8 full messages each, times their weights over the least one. VMs that send messages of equal length never
-//! see that: their turns and rounds end together.
+//! In the remote's ring, at most `N - 1` messages are before it, and no more than its share from each VM once all are
+//! busy.
 //!
-//! Bytes are shared out where the bridge is the bottleneck. Where the remote is, its buffers are what is scarce: each VM
-//! refills those of its share as they come back, and so the number of messages is shared out by weight, whatever
-//! their length. A free buffer is not kept back in favour of equal bytes.
+//! Bytes are shared out by weight while there are buffers for everyone. Once a VM is left without one, buffers are
+//! what is scarce, and they, that is messages, are shared out by weight, whatever their length. As each VM has one
+//! buffer at least, a weight below an `N`-th of all counts as that.
 
 mod rate;
 mod shares;
@@ -117,8 +119,8 @@ impl Fairness {
         }
     }
 
-    /// A remote with this many buffers for messages to it and from it; all are free. Without a remote (0) nobody is held
-    /// back: messages are only dropped.
+    /// A remote with this many buffers for messages to it and from it; all are free. Without a remote (0) nobody is
+    /// held back: messages are only dropped.
     pub(super) fn reset(&mut self, outbound: u16, inbound: u16) {
         self.inbound_buffers = inbound;
         self.shares.reset(outbound, &self.weights);
@@ -159,6 +161,7 @@ impl Fairness {
     /// Begins a pass over the VMs that may have something to send.
     #[inline]
     pub(super) fn begin(&mut self, ready: u128, now: Instant) {
+        let ready = ready & self.shares.present();
         self.ready = ready;
         // Whoever is ready anew counts as having something until it has been looked at.
         self.emptied &= ready;
@@ -170,7 +173,8 @@ impl Fairness {
     /// Begins the turn of the next VM. `None` ends the pass.
     #[inline]
     pub(super) fn next(&mut self) -> Option<usize> {
-        let next = self.turns.next(self.ready & !self.rates.waiting() & self.shares.able());
+        let able = self.ready & !self.rates.waiting() & self.shares.able();
+        let next = self.turns.next(able, self.shares.waiting());
         if next.is_none() {
             self.turns.end_pass(self.without_buffer());
         }
@@ -195,7 +199,7 @@ impl Fairness {
             self.turns.end();
             return Verdict::RateLimited(until);
         }
-        if self.emptied & (1 << slot) != 0 {
+        if !self.shares.waits(slot) {
             self.emptied &= !(1 << slot);
             self.shares.set_waiting(slot, true);
         }
@@ -229,7 +233,7 @@ impl Fairness {
     pub(super) fn emptied(&mut self, slot: usize) {
         self.emptied |= 1 << slot;
         self.shares.set_waiting(slot, false);
-        self.turns.rest(slot);
+        self.turns.end();
     }
 
     /// Whether a message may be sent on behalf of this VM outside its turns.
@@ -265,7 +269,7 @@ impl Fairness {
 
 /// The numbers of the bits that are set, lowest first.
 #[inline]
-fn bits(mut mask: u128) -> impl Iterator<Item = usize> {
+pub(super) fn bits(mut mask: u128) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let lowest = (mask != 0).then(|| mask.trailing_zeros() as usize)?;
         mask &= mask - 1;

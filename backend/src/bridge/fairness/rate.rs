@@ -1,8 +1,8 @@
 //! Rate limits: token buckets, kept as the time at which they will be full again.
 //!
-//! A bucket holds what 100 ms bring, or one message if that is more. Time is counted in whole nanoseconds and a fraction
-//! with the rate as its denominator, so nothing is ever rounded: over any window, what is let through is at most the
-//! burst and what the window brings, to the byte; and a sender that always has something gets all of it.
+//! A bucket holds what 100 ms bring, or one message if that is more. Time is counted in whole nanoseconds and a
+//! fraction with the rate as its denominator, so nothing is ever rounded: over any window, what is let through is at
+//! most the burst and what the window brings, to the byte; and a sender that always has something gets all of it.
 
 use std::time::{Duration, Instant};
 
@@ -184,6 +184,11 @@ impl Rates {
         }
     }
 
+    #[inline]
+    fn limits(&self, slot: usize) -> bool {
+        self.limited != 0 && self.limited & (1 << slot) != 0
+    }
+
     /// The VMs that wait.
     #[inline]
     pub(super) fn waiting(&self) -> u128 {
@@ -198,7 +203,7 @@ impl Rates {
     /// Whether a VM may send a message; if not, it waits until the time that is returned.
     #[inline]
     pub(super) fn allow(&mut self, slot: usize, payload: usize) -> Result<(), Instant> {
-        if self.limited & (1 << slot) == 0 {
+        if !self.limits(slot) {
             return Ok(());
         }
         let Err(until) = self.rates[slot].allow(self.now, tokens(payload)) else { return Ok(()) };
@@ -214,7 +219,7 @@ impl Rates {
     /// A VM has sent a message.
     #[inline]
     pub(super) fn spend(&mut self, slot: usize, payload: usize) {
-        if self.limited & (1 << slot) != 0 {
+        if self.limits(slot) {
             self.rates[slot].spend(self.now, tokens(payload));
         }
     }
@@ -267,7 +272,9 @@ mod tests {
         }
 
         #[test]
-        fn whoever_always_has_something_gets_all_of_the_rate(rate in 1..100_000_000_u64, sizes in proptest::collection::vec(1..=496_u32, 1..20)) {
+        fn whoever_always_has_something_gets_all_of_the_rate(
+            rate in 1..100_000_000_u64, sizes in proptest::collection::vec(1..=496_u32, 1..20),
+        ) {
             let mut bucket = Bucket::new(rate, 496);
             let (start, mut now, mut sum) = (12345_u64, 12345_u64, 0_u128);
             for tokens in sizes.iter().cycle().take(2000) {
@@ -280,8 +287,9 @@ mod tests {
             // At `now` the last message had only just become possible: all that had come in but it, and the
             // fraction that a nanosecond brings, was used.
             if now > start {
-                let brought = u128::from(bucket.burst) * u128::from(SECOND) + u128::from(rate) * u128::from(now - start);
-                prop_assert!(sum * u128::from(SECOND) + u128::from(rate) > brought);
+                let second = u128::from(SECOND);
+                let brought = u128::from(bucket.burst) * second + u128::from(rate) * u128::from(now - start);
+                prop_assert!(sum * second + u128::from(rate) > brought);
             }
         }
     }

@@ -10,13 +10,13 @@
 //!   for each other VM that has none.
 //!
 //! What is kept for VMs that have none and want none is at most `N / 2`: where VMs are many and buffers few, the
-//! silent majority must not keep the others from working. So with `N >= 2 * VMs` a VM that begins to send always finds a
-//! buffer (unless it is new and all were lent out before it came); with fewer, it finds one at the latest when the
-//! remote returns the next, and is the first to get it.
+//! silent majority must not keep the others from working. So with `N >= 2 * VMs` a VM that begins to send always
+//! finds a buffer (unless it is new and all were lent out before it came); with fewer, it finds one at the latest
+//! when the remote returns the next, and is the first to get it.
 //!
 //! Nobody starves: while a VM below its share waits, nobody takes beyond its own, so every buffer that the remote
-//! returns brings it closer, whatever the others do. If every VM keeps to its share, the buffers suffice for all shares.
-//! The remote may keep the buffers of one VM for ever; then these are gone, but no others.
+//! returns brings it closer, whatever the others do. If every VM keeps to its share, the buffers suffice for all
+//! shares. The remote may keep the buffers of one VM for ever; then these are gone, but no others.
 //!
 //! The three cases have one condition each that is the same for all VMs, so the set of VMs that may take a buffer is
 //! known at any time at the cost of three comparisons.
@@ -61,6 +61,8 @@ pub(super) struct Shares {
     /// Whose each buffer is.
     owner: Vec<u8>,
     free: u32,
+    /// Half of all buffers.
+    half: u32,
     vms: [Vm; SLOTS],
     /// VMs that are there.
     present: u128,
@@ -81,7 +83,10 @@ pub(super) struct Shares {
 #[derive(Clone, Copy, Debug, Default)]
 struct Vm {
     held: u16,
+    /// 0 if the VM is not there.
     share: u16,
+    /// Whether it is one of the waiting.
+    waits: bool,
 }
 
 impl Vm {
@@ -95,6 +100,7 @@ impl Default for Shares {
         Shares {
             owner: Vec::new(),
             free: 0,
+            half: 0,
             vms: [Vm::default(); SLOTS],
             present: 0,
             empty_handed: 0,
@@ -114,6 +120,7 @@ impl Shares {
         self.owner.clear();
         self.owner.resize(buffers.into(), NOBODY);
         self.free = buffers.into();
+        self.half = self.free / 2;
         for vm in &mut self.vms {
             vm.held = 0;
         }
@@ -131,24 +138,19 @@ impl Shares {
         self.empty_handed = 0;
         self.below = 0;
         for slot in bits(self.present) {
-            self.classify(slot);
+            match self.vms[slot] {
+                Vm { held: 0, .. } => self.empty_handed |= 1 << slot,
+                Vm { held, share, .. } if held < share => self.below |= 1 << slot,
+                _ => {}
+            }
         }
         self.waiting &= self.present;
+        for (slot, vm) in self.vms.iter_mut().enumerate() {
+            vm.waits = self.waiting & (1 << slot) != 0;
+        }
         self.empty_handed_count = self.empty_handed.count_ones();
         self.silent = (self.empty_handed & !self.waiting).count_ones();
         self.claims = bits(self.waiting).map(|slot| self.vms[slot].lacks()).sum();
-    }
-
-    fn classify(&mut self, slot: usize) {
-        let Vm { held, share } = self.vms[slot];
-        let bit = 1 << slot;
-        self.empty_handed &= !bit;
-        self.below &= !bit;
-        match held {
-            0 => self.empty_handed |= bit,
-            _ if held < share => self.below |= bit,
-            _ => {}
-        }
     }
 
     /// These VMs have a message waiting, and no others.
@@ -162,13 +164,14 @@ impl Shares {
     /// Whether this VM has a message waiting.
     #[inline]
     pub(super) fn set_waiting(&mut self, slot: usize, waits: bool) {
-        let bit = 1 << slot;
-        if self.present & bit == 0 || (self.waiting & bit != 0) == waits {
+        let vm = &mut self.vms[slot];
+        if vm.share == 0 || vm.waits == waits {
             return;
         }
-        self.waiting ^= bit;
-        let lacks = self.vms[slot].lacks();
-        let empty_handed = u32::from(self.empty_handed & bit != 0);
+        vm.waits = waits;
+        self.waiting ^= 1 << slot;
+        let lacks = vm.lacks();
+        let empty_handed = u32::from(vm.held == 0);
         if waits {
             self.claims += lacks;
             self.silent -= empty_handed;
@@ -181,12 +184,7 @@ impl Shares {
     /// What is kept for this many VMs that have no buffer.
     #[inline]
     fn kept_for(&self, vms: u32) -> u32 {
-        vms.min(self.buffers() / 2)
-    }
-
-    #[inline]
-    fn buffers(&self) -> u32 {
-        u32::try_from(self.owner.len()).unwrap_or(u32::MAX)
+        vms.min(self.half)
     }
 
     #[inline]
@@ -218,16 +216,34 @@ impl Shares {
     /// Whether this VM may take a buffer.
     #[inline]
     pub(super) fn may_take(&self, slot: usize) -> bool {
-        let bit = 1 << slot;
+        let Vm { held, share, .. } = self.vms[slot];
         if self.free == 0 {
             self.owner.is_empty()
-        } else if self.empty_handed & bit != 0 {
+        } else if held == 0 && share > 0 {
             true
-        } else if self.below & bit != 0 {
+        } else if held < share {
             self.may_fill_up()
         } else {
             self.may_borrow()
         }
+    }
+
+    /// The VMs that are there.
+    #[inline]
+    pub(super) fn present(&self) -> u128 {
+        self.present
+    }
+
+    /// The VMs that have a message waiting.
+    #[inline]
+    pub(super) fn waiting(&self) -> u128 {
+        self.waiting
+    }
+
+    /// Whether this VM has a message waiting.
+    #[inline]
+    pub(super) fn waits(&self, slot: usize) -> bool {
+        self.vms[slot].waits
     }
 
     /// Whether any buffer is free.
@@ -243,18 +259,22 @@ impl Shares {
         debug_assert_eq!(*owner, NOBODY, "a buffer that is taken is free");
         *owner = u8::try_from(slot).expect("a slot number fits a byte");
         self.free -= 1;
-        let bit = 1 << slot;
-        if self.empty_handed & bit != 0 {
-            self.empty_handed_count -= 1;
-            self.silent -= u32::from(self.waiting & bit == 0);
-        }
         let vm = &mut self.vms[slot];
-        if vm.held < vm.share && self.waiting & bit != 0 {
-            self.claims -= 1;
-        }
+        let lacked = vm.held < vm.share;
         vm.held += 1;
-        if self.present & bit != 0 {
-            self.classify(slot);
+        if !lacked {
+            return;
+        }
+        self.claims -= u32::from(vm.waits);
+        if vm.held == 1 {
+            self.empty_handed_count -= 1;
+            self.silent -= u32::from(!vm.waits);
+            self.empty_handed &= !(1 << slot);
+            if vm.share > 1 {
+                self.below |= 1 << slot;
+            }
+        } else if vm.held == vm.share {
+            self.below &= !(1 << slot);
         }
     }
 
@@ -269,17 +289,16 @@ impl Shares {
         self.free += 1;
         let vm = &mut self.vms[slot];
         vm.held -= 1;
-        let bit = 1 << slot;
-        if self.present & bit != 0 {
-            let waits = self.waiting & bit != 0;
-            if vm.held < vm.share && waits {
-                self.claims += 1;
-            }
+        if vm.held < vm.share {
+            self.claims += u32::from(vm.waits);
             if vm.held == 0 {
                 self.empty_handed_count += 1;
-                self.silent += u32::from(!waits);
+                self.silent += u32::from(!vm.waits);
+                self.empty_handed |= 1 << slot;
+                self.below &= !(1 << slot);
+            } else if vm.held + 1 == vm.share {
+                self.below |= 1 << slot;
             }
-            self.classify(slot);
         }
         Some(slot)
     }
@@ -290,11 +309,6 @@ impl Shares {
     /// The share of a VM, and how many buffers are charged to it.
     pub(super) fn of(&self, slot: usize) -> (u32, u32) {
         (self.vms[slot].share.into(), self.vms[slot].held.into())
-    }
-
-    /// The VMs that have a message waiting.
-    pub(super) fn waiting(&self) -> u128 {
-        self.waiting
     }
 
     /// Counts everything anew.

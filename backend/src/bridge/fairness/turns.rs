@@ -1,15 +1,23 @@
 //! Whose turn it is: deficit round robin over the VMs that have something to send.
 //!
-//! - A *turn* is at most [`TURN`] messages of one VM. Turns go round by slot number; a *pass* gives each VM at most one.
+//! - A *turn* is at most [`TURN`] messages of one VM. Turns go round by slot number; a *pass* gives each VM at most
+//!   one.
 //! - A *round* gives each VM [`QUANTUM`] bytes, times its weight over the least weight of all VMs. A VM takes as many
-//!   turns as it needs to send them, between those of the others. One that has sent them sits out until every other VM
-//!   that could send has sent its own too; that is when the next round begins.
+//!   turns as it needs to send them, between those of the others. One that has sent them sits out until the others have
+//!   sent theirs, or a pass finds nobody else able to send; then the next round begins.
+//! - A message costs its length, but [`LEAST_COST`] at least. While buffers are short, which is to say in a round that
+//!   follows one in which a VM was left without a buffer, every message costs [`MOST_COST`]: a buffer is a buffer
+//!   however little is in it. The first that is left without one ends the round, so that one price holds for all.
 //! - The last message of a round may overdraw; the debt is paid from the next round. So a VM's turn never ends for
 //!   want of a few bytes, nobody needs to know the next message's length, and in the long run nobody gains by it.
 //! - What a VM leaves of a round is lost when the round ends: an idle VM saves nothing up.
 //!
-//! Turns are short whatever the weights and sizes, rounds are fair in bytes. With turns alone, a VM with long messages
-//! would get more bytes; with a whole round in one turn, a VM with short messages would have a turn of hundreds.
+//! Turns are short whatever the weights and lengths, rounds are fair. With turns alone, weights would not count and a
+//! VM with long messages would get more bytes; with a whole round in one turn, others would wait for hundreds of
+//! messages of a heavy VM, or of one with short messages.
+//!
+//! Among VMs of equal weight, one that sends no more than one message between two turns of each of the others never has
+//! to sit out: a round has room for eight of its messages, and the others are through with theirs after eight turns.
 //!
 //! Sets of VMs are bit masks, so that finding the next takes a few instructions with any number of VMs.
 
@@ -18,20 +26,14 @@ use crate::rpmsg::HEADER_LEN;
 
 /// Messages in a turn.
 pub(super) const TURN: u32 = 8;
-/// Bytes in a round for a VM of the least weight: eight messages of 512 bytes.
-pub(super) const QUANTUM: i32 = 8 * 512;
-/// What a message costs at least. A short one takes the bridge and the remote more time than its bytes say, so a
-/// flood of empty messages must not count as next to nothing. It bounds the messages in a round, to 64.
-pub(super) const LEAST_COST: i32 = 64;
-
-/// What each message costs while buffers are short.
+/// What a message costs at most, in bytes: a whole buffer.
 pub(super) const MOST_COST: i32 = 512;
-
-/// What a message costs its VM, in bytes, while there are buffers for everyone.
-#[inline]
-pub(super) fn cost(payload: usize) -> i32 {
-    i32::try_from(HEADER_LEN + payload).map_or(i32::MAX / 2, |bytes| bytes.max(LEAST_COST))
-}
+/// What a message costs at least. A short one takes the bridge and the remote more time than its bytes say, so a
+/// flood of empty messages must not count as next to nothing. No less than an eighth of the most, or a VM with long
+/// messages would have to sit out for more than a turn of each other one.
+pub(super) const LEAST_COST: i32 = 64;
+/// What a round gives a VM of the least weight, in bytes.
+pub(super) const QUANTUM: i32 = 8 * MOST_COST;
 
 /// The turns of all VMs.
 #[derive(Debug)]
@@ -42,14 +44,16 @@ pub(super) struct Turns {
     left_in_turn: u32,
     /// VM whose turn was broken off because nobody could have gone on, and what was left of it.
     stalled: Option<(usize, u32)>,
-    /// Whether the last pass left anyone without a buffer.
-    scarce: bool,
+    /// What a message costs at least in this round: [`MOST_COST`] if buffers are short.
+    least_cost: i32,
+    /// Whether anyone was left without a buffer in this round.
+    refused: bool,
     /// VM that had the first turn of this pass.
     first: Option<u32>,
     /// VMs that have had their turn in this pass.
     visited: u128,
-    /// Those of them that had nothing to send in the end.
-    rested: u128,
+    /// Whether anything has moved in this pass.
+    moved: bool,
     /// VMs that have sent what they may in this round.
     spent: u128,
     /// Number of the round.
@@ -73,10 +77,11 @@ impl Default for Turns {
             cursor: 0,
             left_in_turn: 0,
             stalled: None,
-            scarce: false,
+            least_cost: LEAST_COST,
+            refused: false,
             first: None,
             visited: 0,
-            rested: 0,
+            moved: false,
             spent: 0,
             round: 1,
             vms: [Vm::default(); SLOTS],
@@ -105,24 +110,23 @@ impl Turns {
     pub(super) fn begin_pass(&mut self) {
         self.first = None;
         self.visited = 0;
-        self.rested = 0;
+        self.moved = false;
         self.left_in_turn = 0;
     }
 
-    /// Begins the turn of the next of the VMs that are able to send. `None` ends the pass.
+    /// Begins the turn of the next of the VMs that are able to send; some more may wait for a buffer. `None` ends the
+    /// pass.
     #[inline]
-    pub(super) fn next(&mut self, able: u128) -> Option<usize> {
+    pub(super) fn next(&mut self, able: u128, waiting: u128) -> Option<usize> {
         loop {
-            let unspent = able & !self.spent;
-            let candidates = unspent & !self.visited;
+            let candidates = able & !self.spent & !self.visited;
             if candidates == 0 {
-                // A VM that has bytes left in this round may have more to send in the next pass; a new round would
-                // also help nobody if everyone has had a turn.
-                if unspent & !self.rested != 0 || able & !self.visited == 0 {
+                // Whoever could send has had its turn; or others have bytes left in this round, and will be able to
+                // send them as things are moving.
+                if able & !self.visited == 0 || self.moved && waiting & !self.spent != 0 {
                     return None;
                 }
-                self.spent = 0;
-                self.round += 1;
+                self.new_round();
                 continue;
             }
             let ahead = candidates & (u128::MAX << self.cursor);
@@ -148,13 +152,26 @@ impl Turns {
         }
     }
 
+    #[inline]
+    fn new_round(&mut self) {
+        self.spent = 0;
+        self.round += 1;
+        self.least_cost = if self.refused { MOST_COST } else { LEAST_COST };
+        self.refused = false;
+    }
+
     /// Ends the pass; some VMs may be left without a buffer.
     ///
     /// If any of them has not had its turn, the next pass goes on there. If all have, it begins one VM further than
     /// this one did: being the first is an advantage where something is lent out.
     #[inline]
     pub(super) fn end_pass(&mut self, without_buffer: u128) {
-        self.scarce = without_buffer != 0;
+        if without_buffer != 0 {
+            self.refused = true;
+            if self.least_cost != MOST_COST {
+                self.new_round();
+            }
+        }
         if self.stalled.is_none()
             && without_buffer & !self.visited == 0
             && let Some(first) = self.first.take()
@@ -172,25 +189,19 @@ impl Turns {
     /// The VM has sent a message, or one of its messages was dropped.
     #[inline]
     pub(super) fn charge(&mut self, slot: usize, payload: usize) {
+        self.moved = true;
         self.left_in_turn = self.left_in_turn.saturating_sub(1);
         let vm = &mut self.vms[slot];
-        vm.left = vm.left.saturating_sub(if self.scarce { MOST_COST } else { cost(payload) });
+        vm.left -= i32::try_from(HEADER_LEN + payload).unwrap_or(MOST_COST).clamp(self.least_cost, MOST_COST);
         if vm.left <= 0 {
             self.spent |= 1 << slot;
             self.left_in_turn = 0;
         }
     }
 
-    /// Ends the turn: the VM cannot go on, others may.
+    /// Ends the turn: the VM has nothing more that may go.
     #[inline]
     pub(super) fn end(&mut self) {
-        self.left_in_turn = 0;
-    }
-
-    /// Ends the turn: the VM has nothing to send.
-    #[inline]
-    pub(super) fn rest(&mut self, slot: usize) {
-        self.rested |= 1 << slot;
         self.left_in_turn = 0;
     }
 
@@ -221,7 +232,7 @@ mod tests {
     fn pass(turns: &mut Turns, able: u128, payloads: &[usize]) -> Vec<(usize, u32)> {
         let mut went = Vec::new();
         turns.begin_pass();
-        while let Some(slot) = turns.next(able) {
+        while let Some(slot) = turns.next(able, able) {
             let mut count = 0;
             while turns.goes_on() {
                 turns.charge(slot, payloads[slot]);
@@ -283,13 +294,13 @@ mod tests {
     fn whoever_is_stalled_goes_on_first_with_the_rest_of_its_turn() {
         let mut turns = turns(&[1; 3]);
         turns.begin_pass();
-        assert_eq!(turns.next(0b111), Some(0));
+        assert_eq!(turns.next(0b111, 0b111), Some(0));
         turns.end();
-        assert_eq!(turns.next(0b111), Some(1));
+        assert_eq!(turns.next(0b111, 0b111), Some(1));
         turns.charge(1, 0);
         turns.stall(1);
         assert!(!turns.goes_on());
-        assert_eq!(turns.next(0), None);
+        assert_eq!(turns.next(0, 0b111), None);
         turns.end_pass(0b111);
         assert_eq!(pass(&mut turns, 0b111, &[0; 3]), [(1, 7), (2, 8), (0, 8)]);
     }
@@ -300,7 +311,9 @@ mod tests {
         for _ in 0..100 {
             pass(&mut turns, 0b01, &[496; 2]);
         }
-        assert_eq!(pass(&mut turns, 0b11, &[496; 2]), [(1, 8), (0, 8)]);
-        assert_eq!(pass(&mut turns, 0b11, &[496; 2]), [(0, 8), (1, 8)]);
+        // The first to go is the one that had not sent anything in the round that was going on.
+        for _ in 0..3 {
+            assert_eq!(pass(&mut turns, 0b11, &[496; 2]), [(1, 8), (0, 8)]);
+        }
     }
 }

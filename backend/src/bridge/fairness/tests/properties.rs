@@ -61,8 +61,8 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-fn happen(world: &mut World, event: Event) {
-    match event {
+fn happen(world: &mut World, event: &Event) {
+    match *event {
         Event::Arrival { slot, count, payload } => world.arrive(slot, count, payload),
         Event::Kick { slot } => world.ready |= 1 << slot,
         Event::Quietly { slot, count } => world.queues[slot].extend(std::iter::repeat_n(0, count)),
@@ -97,10 +97,22 @@ fn happen(world: &mut World, event: Event) {
 /// Keeps everyone busy while the remote consumes at its rate, until that many messages have gone.
 fn flood(world: &mut World, messages: usize, consumed: usize, mut payload: impl FnMut(usize) -> usize) {
     let vms = world.fairness.weights.iter().filter(|weight| **weight > 0).count();
+    flood_but(world, vms, vms, messages, consumed, &mut payload);
+}
+
+/// Keeps all VMs but one busy. `payload` gives the length of a VM's next message.
+fn flood_but(
+    world: &mut World,
+    victim: usize,
+    vms: usize,
+    messages: usize,
+    consumed: usize,
+    payload: &mut dyn FnMut(usize) -> usize,
+) {
     let until = world.went.len() + messages;
     while world.went.len() < until {
-        for slot in 0..vms {
-            while world.queues[slot].len() < 64 {
+        for slot in (0..vms).filter(|slot| *slot != victim) {
+            while world.queues[slot].len() < 8 {
                 let payload = payload(slot);
                 world.arrive(slot, 1, payload);
             }
@@ -134,13 +146,14 @@ proptest! {
         for (slot, weight) in SOME_SLOTS.into_iter().zip(weights) {
             world.fairness.add_vm(slot, &policy(weight));
         }
-        for event in events {
+        for event in &events {
             happen(&mut world, event);
         }
         // Whatever has happened, all that is left goes in the end.
         for _ in 0..20_000 {
             world.now += Duration::from_secs(1);
-            world.ready = bits(u128::MAX).filter(|slot| world.fairness.weights[*slot] > 0 && !world.queues[*slot].is_empty()).map(|slot| 1 << slot).sum();
+            let has_messages = |slot: &usize| world.fairness.weights[*slot] > 0 && !world.queues[*slot].is_empty();
+            world.ready = bits(u128::MAX).filter(has_messages).map(|slot| 1 << slot).sum();
             if world.ready == 0 {
                 break;
             }
@@ -162,19 +175,19 @@ proptest! {
         let mut random = random(seed);
         flood(&mut world, vms * 500, consumed, |_| random(longest + 1));
         let index = jain(&world.bytes_by_weight(0, vms));
-        prop_assert!(index >= 0.99, "{index}");
+        prop_assert!(index >= 0.99, "{index} {:?}", world.bytes_by_weight(0, vms));
     }
 
     #[test]
-    fn vms_with_messages_of_any_length_get_bytes_by_weight_from_a_remote_that_is_fast(
-        weights in vec(1..=10_u8, 2..32), seed: u64, lengths in vec(48..=496_usize, 32),
+    fn vms_with_messages_of_any_length_get_bytes_by_weight_while_there_are_buffers_for_everyone(
+        weights in vec(1..=10_u8, 2..4), seed: u64, lengths in vec(48..=496_usize, 4),
     ) {
         let vms = weights.len();
         let mut world = World::new(256, &weights);
         let mut random = random(seed);
-        flood(&mut world, vms * 2000, 256, |slot| lengths[slot] - random(lengths[slot] - 47));
+        flood(&mut world, vms * 8000, 256, |slot| lengths[slot] - random(lengths[slot] - 47));
         let index = jain(&world.bytes_by_weight(0, vms));
-        prop_assert!(index >= 0.99, "{index}");
+        prop_assert!(index >= 0.99, "{index} {:?}", world.bytes_by_weight(0, vms));
     }
 
     #[test]
@@ -186,7 +199,7 @@ proptest! {
         let since = world.went.len();
         flood(&mut world, vms * 1000, consumed, |_| random(497));
         let index = jain(&world.bytes_by_weight(since, vms));
-        prop_assert!(index >= 0.99, "{index}");
+        prop_assert!(index >= 0.99, "{index} {:?}", world.bytes_by_weight(0, vms));
     }
 
     #[test]
@@ -198,11 +211,11 @@ proptest! {
         let mut world = World::new(buffers, &weights);
         let mut random = random(seed);
         let before = random(2000);
-        flood_but(&mut world, victim, vms, before, consumed, &mut random);
+        flood_but(&mut world, victim, vms, before, consumed, &mut |_| random(497));
         world.arrive(victim, 1, 496);
         let since = world.went.len();
         while !world.queues[victim].is_empty() {
-            flood_but(&mut world, victim, vms, 1, consumed, &mut random);
+            flood_but(&mut world, victim, vms, 1, consumed, &mut |_| random(497));
         }
         let others = world.went[since..].iter().position(|(slot, _)| *slot == victim).unwrap();
         prop_assert!(others <= (vms - 1) * 8, "{others} of {vms} VMs");
@@ -210,11 +223,15 @@ proptest! {
 
     #[test]
     fn a_victim_that_asks_and_waits_for_the_answer_never_waits_longer_than_one_turn_of_each(
-        buffers in 2..=256_u16, vms in 2..=64_usize, consumed in 1..=256_usize, payload in 0..=496_usize,
+        buffers in 2..=256_u16,
+        vms in 2..=64_usize,
+        consumed in 1..=256_usize,
+        payload in 0..=496_usize,
+        victims in 0..=496_usize,
     ) {
         let mut world = World::new(buffers, &vec![1; vms]);
         for _ in 0..50 {
-            world.arrive(0, 1, payload);
+            world.arrive(0, 1, victims);
             let since = world.went.len();
             while !world.queues[0].is_empty() {
                 flood_but(&mut world, 0, vms, 1, consumed, &mut |_| payload);
@@ -228,18 +245,18 @@ proptest! {
     }
 
     #[test]
-    fn no_vm_starves(buffers in 2..=256_u16, weights in vec(1..=100_u8, 2..=127), consumed in 1..=256_usize, seed: u64) {
+    fn no_vm_starves(
+        buffers in 2..=256_u16, weights in vec(1..=100_u8, 2..=127), consumed in 1..=256_usize, seed: u64,
+    ) {
         let vms = weights.len();
         let mut world = World::new(buffers, &weights);
         let mut random = random(seed);
-        let heaviest = usize::from(*weights.iter().max().unwrap());
+        // Two rounds, unless they are very long; then as far as every VM's first turn.
         let lightest = usize::from(*weights.iter().min().unwrap());
         let round = weights.iter().map(|weight| 64 * usize::from(*weight)).sum::<usize>() / lightest;
-        flood(&mut world, (2 * round).min(60_000), consumed, |_| random(497));
-        if 2 * round <= 60_000 || heaviest == lightest {
-            let bytes = world.bytes_by_weight(0, vms);
-            prop_assert!(bytes.iter().all(|bytes| *bytes > 0.0));
-        }
+        flood(&mut world, (2 * round).min(20_000), consumed, |_| random(497));
+        let bytes = world.bytes_by_weight(0, vms);
+        prop_assert!(bytes.iter().all(|bytes| *bytes > 0.0), "{bytes:?}");
     }
 
     #[test]
@@ -261,30 +278,6 @@ proptest! {
         // Eight messages in each pass are the most that a turn has room for.
         if rate * u128::from(step) < 4 * second {
             prop_assert!((went + burst + 8) * second >= rate * nanos, "{went}");
-        }
-    }
-}
-
-/// Everyone but the victim floods.
-fn flood_but(
-    world: &mut World,
-    victim: usize,
-    vms: usize,
-    messages: usize,
-    consumed: usize,
-    random: &mut dyn FnMut(usize) -> usize,
-) {
-    let until = world.went.len() + messages;
-    while world.went.len() < until {
-        for slot in (0..vms).filter(|slot| *slot != victim) {
-            while world.queues[slot].len() < 64 {
-                let payload = random(497);
-                world.arrive(slot, 1, payload);
-            }
-        }
-        world.pass();
-        for _ in 0..consumed {
-            world.consume(0);
         }
     }
 }
