@@ -1,7 +1,7 @@
 //! The VMs that are being served: each has a socket, a thread that speaks vhost-user, and a place at its remote's bridge.
 //!
 //! There is one way for a VM to be served, whether it was configured or comes at run time: its socket is
-//! [opened](Opened::open), and then it is [served](Vms::serve).
+//! opened, and then it is served. Removing it goes the same way back.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
