@@ -25,6 +25,7 @@ impl Relay {
             return false;
         }
         vm.account.counters.make_room(self.directory.len());
+        vm.account.go_on_after(self.sessions[slot]);
         self.vms[slot] = Some(Box::new(vm));
         self.reserve_waiting();
         true
@@ -33,7 +34,10 @@ impl Relay {
     /// A VM is served no more; its queues have been taken back before.
     pub(super) fn remove_vm(&mut self, slot: Slot) {
         self.end_session(slot);
-        self.vms[usize::from(slot.number())] = None;
+        let slot = usize::from(slot.number());
+        if let Some(vm) = self.vms[slot].take() {
+            self.sessions[slot] = vm.account.session();
+        }
     }
 
     /// The VM has given a queue.

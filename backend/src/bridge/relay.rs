@@ -21,7 +21,7 @@ use crate::log_limit::LogLimit;
 use crate::remote::core::RemoteCore;
 use crate::remote::vring::VringFault;
 use crate::rpmsg::ServiceName;
-use crate::rpmsg::address::Slot;
+use crate::rpmsg::address::{Session, Slot};
 
 /// Messages taken from the remote before the VMs have their turns.
 const BATCH: usize = 32;
@@ -34,6 +34,8 @@ pub(super) struct Relay {
     pub(super) remote: RemoteCore,
     /// The VMs, by slot.
     pub(super) vms: Vec<Option<Box<Vm>>>,
+    /// Number of the last session in each slot, so that the next VM there is told from the last.
+    pub(super) sessions: Vec<Session>,
     pub(super) directory: Directory,
     pub(super) aliases: Aliases,
     pub(super) static_services: Vec<(ServiceName, u32)>,
@@ -61,6 +63,7 @@ impl Relay {
         Relay {
             remote,
             vms: (0..Slot::COUNT).map(|_| None).collect(),
+            sessions: vec![Session::default(); Slot::COUNT.into()],
             directory: Directory::new(policy.rules),
             aliases: Aliases::new(policy.address_bits),
             static_services: policy.static_services,

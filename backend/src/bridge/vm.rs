@@ -149,6 +149,11 @@ impl Account {
         self.slot
     }
 
+    /// The slot had another VM before, whose last session this was.
+    pub(super) fn go_on_after(&mut self, session: Session) {
+        self.session = session;
+    }
+
     /// Begins a session: the next number, so that answers to the last one are told apart.
     pub(super) fn start_session(&mut self) {
         self.session = self.session.next();

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::harness::guest::{Guest, GuestOptions};
+use crate::harness::guest::Guest;
+use crate::harness::options::GuestOptions;
 use crate::harness::program::Program;
 use crate::harness::rig::{Plan, Rig};
 use crate::harness::stream::EchoStream;
@@ -115,4 +116,23 @@ fn a_control_socket_that_is_in_use_keeps_a_second_program_from_touching_anything
 
     assert!(said.contains("control: socket ") && said.contains(" is in use"), "{said}");
     Rig::settle(&mut guest);
+}
+
+#[test]
+fn the_next_vm_in_a_slot_gets_nothing_that_was_meant_for_the_last() {
+    let mut rig = rig_with_control(Plan::with_sessions(1));
+    let socket = add(&rig, "first");
+    let mut first = Guest::connect(&socket, GuestOptions::default());
+    let raw = first.wait_service("rpmsg-raw");
+    first.echo(HERE, raw, b"hello");
+    rig.core().command("hang");
+    first.send(HERE, raw, b"meant for the first");
+    vm(&rig, &["remove", "first"]);
+
+    let socket = add(&rig, "second");
+    let mut second = Guest::connect(&socket, GuestOptions::default());
+    second.open(HERE);
+    rig.core().command("resume");
+    let raw = second.wait_service("rpmsg-raw");
+    second.echo(HERE, raw, b"meant for the second");
 }
