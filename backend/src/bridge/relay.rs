@@ -127,7 +127,8 @@ impl Relay {
                 }
             };
             self.publish();
-            total += moved;
+            // Rounds in which nothing could move count too: the mailbox may have to be flushed first.
+            total += moved.max(1);
             if moved == 0 && !self.rearm() {
                 return false;
             }
@@ -227,9 +228,11 @@ impl Relay {
         for index in bits(self.sending & !parked) {
             let vm = self.vms[index].as_deref_mut().filter(|vm| !vm.account.waits_for_turn);
             let queue = vm.and_then(|vm| vm.running()).map(|(_, from_guest)| from_guest);
-            match queue.is_some_and(Queue::arm) {
-                true => more = true,
-                false => self.sending &= !(1 << index),
+            if queue.is_some_and(Queue::arm) {
+                self.fairness.found(index);
+                more = true;
+            } else {
+                self.sending &= !(1 << index);
             }
         }
         for index in bits(self.receiving) {

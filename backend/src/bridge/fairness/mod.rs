@@ -236,6 +236,13 @@ impl Fairness {
         self.turns.end();
     }
 
+    /// The VM has something to send after all. If there is no buffer that it may take, it is from the next pass on among
+    /// those [`without_buffer`](Self::without_buffer).
+    #[inline]
+    pub(super) fn found(&mut self, slot: usize) {
+        self.emptied &= !(1 << slot);
+    }
+
     /// Whether a message may be sent on behalf of this VM outside its turns.
     #[inline]
     pub(super) fn may_take(&self, slot: usize) -> bool {
