@@ -3,6 +3,7 @@
 //! The protocol threads send commands and wait for the answer, so that every change of a ring is a hand-over. All else
 //! are file descriptors: the guests' kicks, the mailbox, a timer.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -75,6 +76,7 @@ enum Command {
     RemoveVm(Slot),
     Take(Slot, QueueIndex, Box<Queue>),
     Release(Slot, QueueIndex),
+    CallBy(Slot, QueueIndex, Option<File>),
     Disconnected(Slot),
     Stop,
 }
@@ -129,7 +131,7 @@ impl Bridge {
         let (sender, receiver) = channel();
         let name = format!("bridge {}", remote.name());
         let worker = Worker {
-            relay: Relay::new(remote, policy),
+            relay: Relay::new(remote, policy, Instant::now()),
             commands: receiver,
             wake: Arc::clone(&wake),
             timer,
@@ -187,6 +189,10 @@ impl QueueOwner for Port {
             Some(Answer::Released(next)) => Some(next),
             _ => None,
         }
+    }
+
+    fn call_by(&self, index: QueueIndex, call: Option<File>) {
+        self.commands.call(Command::CallBy(self.slot, index, call));
     }
 
     fn disconnected(&self) {
@@ -308,6 +314,7 @@ impl Worker {
                 forget(ops, queue_events(slot, index, queue.as_raw_fd()));
                 return Answer::Released(queue.next_index());
             }
+            Command::CallBy(slot, index, call) => self.relay.call_by(slot, index, call),
             Command::Disconnected(slot) => {
                 self.relay.end_session(slot);
                 if let Some(vm) = self.relay.vm(slot) {

@@ -1,5 +1,7 @@
 //! What the bridge knows of one VM: its queues, its session, its announcements.
 
+use std::fs::File;
+
 use log::Level;
 
 use super::aliases::Aliases;
@@ -34,8 +36,6 @@ pub(super) struct Account {
     pub(super) name: String,
     slot: Slot,
     pub(super) policy: VmPolicy,
-    /// Messages that it may have waiting in the remote's buffers.
-    pub(super) share: usize,
     /// Whether its next message waits for its turn at a serialized service.
     pub(super) waits_for_turn: bool,
     /// Number of the session, of the last one if there is none now.
@@ -73,7 +73,6 @@ impl Vm {
             name,
             slot,
             policy,
-            share: 0,
             waits_for_turn: false,
             session: Session::default(),
             in_session: false,
@@ -109,6 +108,15 @@ impl Vm {
         }
     }
 
+    /// The guest is to be interrupted by another descriptor.
+    pub(super) fn call_by(&mut self, index: QueueIndex, call: Option<File>) {
+        let Some(queue) = self.queue_mut(index) else { return };
+        if let Err(error) = queue.call_by(call) {
+            let text = format_args!("queue {index:?} interrupts nobody: {}", Causes(&error));
+            self.account.say(Level::Warn, text);
+        }
+    }
+
     /// A queue is the bridge's now. Returns whether a session begins with it: with both queues there, the driver
     /// is not one that goes on after a pause.
     pub(super) fn give_queue(&mut self, index: QueueIndex, queue: Queue) -> bool {
@@ -139,6 +147,11 @@ impl Vm {
 impl Account {
     pub(super) fn slot(&self) -> Slot {
         self.slot
+    }
+
+    /// The slot had another VM before, whose last session this was.
+    pub(super) fn go_on_after(&mut self, session: Session) {
+        self.session = session;
     }
 
     /// Begins a session: the next number, so that answers to the last one are told apart.

@@ -1,5 +1,7 @@
 //! How virtqueues change hands: from the thread that speaks vhost-user to whoever moves the messages.
 
+use std::fs::File;
+
 use super::Queue;
 
 /// The two queues of the device (Linux `drivers/rpmsg/virtio_rpmsg_bus.c`).
@@ -26,6 +28,10 @@ pub trait QueueOwner: Send + Sync {
     /// The owner lets go of the queue: it touches neither ring nor buffers any more. Returns the index of the next
     /// entry, or `None` if it did not have the queue.
     fn release(&self, index: QueueIndex) -> Option<u16>;
+
+    /// The guest is interrupted by another descriptor from now on, or not at all. The queue stays with its owner, which
+    /// interrupts once, since what happened before may have gone to the old one.
+    fn call_by(&self, index: QueueIndex, call: Option<File>);
 
     /// The front-end is gone; its queues have been released before.
     fn disconnected(&self);

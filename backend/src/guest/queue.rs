@@ -184,6 +184,19 @@ impl Queue {
         })
     }
 
+    /// Interrupts the guest by another descriptor from now on, and once with the next [`publish`](Self::publish) in any
+    /// case.
+    ///
+    /// # Errors
+    /// A descriptor that cannot be used without blocking; the queue is left without any.
+    pub fn call_by(&mut self, call: Option<File>) -> Result<(), QueueSetupError> {
+        self.signal_once = true;
+        self.call = None;
+        call.as_ref().map_or(Ok(()), |call| set_nonblocking(call, "call"))?;
+        self.call = call;
+        Ok(())
+    }
+
     /// Feature bits that the driver has accepted.
     pub fn features(&self) -> u64 {
         self.features

@@ -3,7 +3,11 @@
 //! The daemon calls the setters one by one, in an order that each front-end chooses for itself. The rule here is
 //! the same for all of them: before anything about a running ring changes, its owner lets go of it; after every
 //! change, a ring that has all it needs is handed over again. So no order of messages can leave the owner with
-//! something stale, and a new call descriptor or an enable on a live ring always makes it look anew.
+//! something stale, and an enable on a live ring always makes it look anew.
+//!
+//! The exception is a new call descriptor on a live ring. It changes nothing about the ring, and a guest can bring it
+//! about as often as it likes by masking an interrupt, so the owner keeps the ring: what arrives for a VM without a
+//! ring counts against its share of the remote's buffers, and beyond that may be dropped.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -263,10 +267,16 @@ impl VringT<Memory> for Ring {
     }
 
     fn set_call(&self, file: Option<File>) {
-        self.change(|state| {
+        let set = |state: &VringMutex<Memory>| {
             lock(&self.0.own).call = keep(file.as_ref(), "call");
             state.set_call(file);
-        });
+        };
+        if !lock(&self.0.own).handed_over {
+            return self.change(set);
+        }
+        set(&self.0.state);
+        let call = keep(lock(&self.0.own).call.as_ref(), "call");
+        self.0.owner.call_by(self.0.index, call);
     }
 
     fn set_err(&self, file: Option<File>) {

@@ -10,6 +10,10 @@
 //! | `0x00_0000..=0xFF_FFFF` | slot 0, as it stands; 53 is the name service |
 //! | `s << 24 \| n << 20 \| g`, s in 1..=126 | slot s, session n, guest address g below 2^20 |
 //! | slot 127 and above | nobody's by arithmetic |
+//!
+//! Guest address 53 is nobody's in any slot, since it is the name service on either side. The answers to a guest that
+//! could send from there would be taken for announcements, and a remote that could write there would tell the guest of
+//! services past the host.
 
 use super::NAME_SERVICE_ADDRESS;
 
@@ -81,9 +85,12 @@ impl Session {
     }
 }
 
-/// The host address of guest endpoint `address`, or `None` where arithmetic has no room for it: from 2^20 on (in
-/// slot 0, from 2^24 on).
+/// The host address of guest endpoint `address`, or `None` where there is none: for 53, which is no endpoint, and from
+/// 2^20 on (in slot 0, from 2^24 on), where arithmetic has no room.
 pub fn to_host(slot: Slot, session: Session, address: u32) -> Option<u32> {
+    if address == NAME_SERVICE_ADDRESS {
+        return None;
+    }
     if slot == Slot::ZERO {
         return (address < 1 << SLOT_SHIFT).then_some(address);
     }
@@ -91,7 +98,7 @@ pub fn to_host(slot: Slot, session: Session, address: u32) -> Option<u32> {
         .then(|| u32::from(slot.0) << SLOT_SHIFT | u32::from(session.0) << ADDRESS_BITS | address)
 }
 
-/// Whose a host address is. Inverse of [`to_host`], but for 53, which the name service has.
+/// Whose a host address is. Inverse of [`to_host`].
 pub fn from_host(host: u32) -> HostAddress {
     if host == NAME_SERVICE_ADDRESS {
         return HostAddress::NameService;
@@ -101,10 +108,9 @@ pub fn from_host(host: u32) -> HostAddress {
         Some(Slot::ZERO) => {
             HostAddress::Guest { slot: Slot::ZERO, session: Session::default(), address: host }
         }
-        Some(slot) => HostAddress::Guest {
-            slot,
-            session: Session(high >> 4),
-            address: u32::from_be_bytes([0, high & 0x0F, middle, low]),
+        Some(slot) => match u32::from_be_bytes([0, high & 0x0F, middle, low]) {
+            NAME_SERVICE_ADDRESS => HostAddress::Nobody,
+            address => HostAddress::Guest { slot, session: Session(high >> 4), address },
         },
         None => HostAddress::Nobody,
     }
@@ -122,12 +128,7 @@ mod tests {
             let (slot, session) = (Slot::new(slot).unwrap(), Session::new(session));
             if let Some(host) = to_host(slot, session, address) {
                 let session = if slot == Slot::ZERO { Session::default() } else { session };
-                let expected = if host == NAME_SERVICE_ADDRESS {
-                    HostAddress::NameService
-                } else {
-                    HostAddress::Guest { slot, session, address }
-                };
-                prop_assert_eq!(from_host(host), expected);
+                prop_assert_eq!(from_host(host), HostAddress::Guest { slot, session, address });
             }
         }
 
@@ -149,6 +150,15 @@ mod tests {
     fn a_guest_cannot_reach_into_another_slot() {
         assert_eq!(to_host(Slot::ZERO, Session::default(), 1 << 24), None);
         assert_eq!(to_host(Slot::new(5).unwrap(), Session::default(), 1 << 20), None);
+    }
+
+    #[test]
+    fn the_name_service_of_a_guest_is_no_endpoint() {
+        for slot in [0, 1, 126].map(|number| Slot::new(number).unwrap()) {
+            assert_eq!(to_host(slot, Session::default(), NAME_SERVICE_ADDRESS), None);
+        }
+        assert_eq!(from_host(NAME_SERVICE_ADDRESS), HostAddress::NameService);
+        assert_eq!(from_host(1 << 24 | 1 << 20 | NAME_SERVICE_ADDRESS), HostAddress::Nobody);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use vhost_device_rpmsg::rpmsg::MAX_PAYLOAD;
 
-use crate::harness::driver::DriverOptions;
-use crate::harness::guest::{Guest, GuestOptions};
+use crate::harness::guest::Guest;
+use crate::harness::options::{DriverOptions, GuestOptions};
 use crate::harness::rig::{Plan, Rig};
 
 /// The guest's endpoint in these tests.
@@ -78,12 +78,7 @@ fn the_loopback_core_serves_every_socket_without_any_configuration() {
     let dir = tempfile::TempDir::new().unwrap();
     let socket = dir.path().join("s");
 
-    let program = Program::spawn([
-        "--socket-path".as_ref(),
-        socket.as_os_str(),
-        "--socket-count".as_ref(),
-        "2".as_ref(),
-    ]);
+    let program = Program::spawn(["-s".as_ref(), socket.as_os_str(), "-c".as_ref(), "2".as_ref()]);
     program.wait_ready();
 
     for name in ["s0", "s1"] {

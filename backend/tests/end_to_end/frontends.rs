@@ -1,7 +1,8 @@
 //! What front-ends change under a running guest: memory, event fds, the whole connection.
 
-use crate::harness::driver::{DriverOptions, RX, TX};
-use crate::harness::guest::{Guest, GuestOptions};
+use crate::harness::driver::{RX, TX};
+use crate::harness::guest::Guest;
+use crate::harness::options::{DriverOptions, GuestOptions};
 use crate::harness::rig::{Plan, Rig};
 use crate::harness::stream::EchoStream;
 use crate::harness::vmm::MemoryMessages;
@@ -63,6 +64,25 @@ fn a_stream_survives_other_call_fds() {
         guest.change_call_fd(RX);
         guest.change_call_fd(TX);
     });
+}
+
+#[test]
+fn other_call_fds_cost_no_message_even_where_the_core_waits_for_nobody() {
+    // Two VMs, and as much under way as the guest has buffers for, which is more than its share of the core's.
+    let rig = Rig::start(Plan::with_sessions(2));
+    let mut guest = rig.guest(0);
+    let raw = guest.wait_service("rpmsg-raw");
+    Rig::settle(&mut guest);
+    let mut stream = EchoStream::new(16, HERE, raw).window(240);
+
+    for _ in 0..200 {
+        let (sent, received) = (stream.sent() + 400, stream.received() + 200);
+        stream.run(&mut guest, sent, received);
+        guest.change_call_fd(RX);
+        guest.change_call_fd(TX);
+    }
+
+    stream.finish(&mut guest, 100);
 }
 
 #[test]

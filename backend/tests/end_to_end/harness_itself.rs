@@ -9,7 +9,8 @@ use vhost_device_rpmsg::rpmsg::{
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::GuestAddress;
 
-use crate::harness::driver::{Driver, DriverOptions, RX, TX};
+use crate::harness::driver::{Driver, RX, TX};
+use crate::harness::options::DriverOptions;
 
 /// The device's side of a driver's rings, played by the virtio-queue crate.
 struct Device {

@@ -3,8 +3,9 @@
 
 use vhost_device_rpmsg::rpmsg::{ANY_ADDRESS, HEADER_LEN, Header, NAME_SERVICE_ADDRESS};
 
-use crate::harness::driver::{DriverOptions, TX};
-use crate::harness::guest::{Guest, GuestOptions};
+use crate::harness::driver::TX;
+use crate::harness::guest::Guest;
+use crate::harness::options::{DriverOptions, GuestOptions};
 use crate::harness::ram::{HOTPLUG_BASE, MAIN_BASE, MAIN_SIZE};
 use crate::harness::rig::{Plan, Rig};
 use crate::harness::ring::{BY_HAND, DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Descriptor};

@@ -5,8 +5,9 @@ use std::os::unix::net::UnixStream;
 
 use vhost::VhostBackend;
 
-use crate::harness::driver::{DriverOptions, RX, TX};
-use crate::harness::guest::{Guest, GuestOptions};
+use crate::harness::driver::{RX, TX};
+use crate::harness::guest::Guest;
+use crate::harness::options::{DriverOptions, GuestOptions};
 use crate::harness::rig::{Plan, Rig};
 use crate::harness::stream::{EchoStream, scaled};
 use crate::harness::vmm::{Flavour, MemoryMessages};

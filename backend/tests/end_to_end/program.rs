@@ -5,7 +5,8 @@ use std::process::Stdio;
 
 use tempfile::TempDir;
 
-use crate::harness::guest::{Guest, GuestOptions};
+use crate::harness::guest::Guest;
+use crate::harness::options::GuestOptions;
 use crate::harness::program::Program;
 use crate::harness::rig::{Plan, Rig};
 
@@ -85,6 +86,18 @@ fn a_listening_socket_can_be_handed_over_as_a_file_descriptor() {
     let mut guest = Guest::connect(&path, GuestOptions::default());
     Rig::settle(&mut guest);
     program.terminate();
+}
+
+#[test]
+fn a_file_descriptor_for_a_vm_that_does_not_exist_is_refused_with_those_that_do() {
+    let rig = Rig::prepare(Plan::with_sessions(2));
+    let config = rig.config_path();
+
+    let said = Program::failing(["--config".as_ref(), config.as_os_str(), "--fd".as_ref(), "vm7=0".as_ref()]);
+
+    for word in ["vm7", "vm0", "vm1"] {
+        assert!(said.contains(word), "{word:?} expected in: {said}");
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The remote core comes, goes, crashes and comes back; the guests' devices stay as they are.
 
 use crate::harness::doorbell::Wire;
-use crate::harness::guest::{Guest, GuestOptions};
+use crate::harness::guest::Guest;
+use crate::harness::options::GuestOptions;
 use crate::harness::rig::{Plan, Rig};
 use crate::harness::stream::EchoStream;
 

@@ -5,8 +5,7 @@ use std::time::Instant;
 use vhost_device_rpmsg::rpmsg::MAX_PAYLOAD;
 use vhost_device_rpmsg::softcore::pattern;
 
-use crate::harness::driver::DriverOptions;
-use crate::harness::guest::GuestOptions;
+use crate::harness::options::{DriverOptions, GuestOptions};
 use crate::harness::rig::{Plan, Rig};
 use crate::harness::stream::{EchoStream, scaled};
 

@@ -11,6 +11,7 @@
 //! - a message for an address at which this guest has no endpoint.
 
 use std::collections::{HashSet, VecDeque};
+use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::buffers::{Pool, RX_POOL, TX_POOL};
 use super::directory::Directory;
+use super::options::DriverOptions;
 use super::ram::Ram;
 use super::ring::{Access, BY_HAND, DriverRing, Segment};
 
@@ -42,42 +44,6 @@ pub struct Message {
     pub src: u32,
     pub dst: u32,
     pub payload: Vec<u8>,
-}
-
-/// What the driver negotiates and how it lays out its buffers.
-#[derive(Clone, Debug)]
-pub struct DriverOptions {
-    /// Entries of each ring. Linux uses at most 256 of them.
-    pub ring_size: u16,
-    /// Receive buffers, and transmit buffers.
-    pub buffers: u16,
-    /// `VIRTIO_RING_F_EVENT_IDX`
-    pub event_idx: bool,
-    /// `VIRTIO_RING_F_INDIRECT_DESC`, used for every buffer.
-    pub indirect: bool,
-    /// `VIRTIO_RPMSG_F_NS`
-    pub name_service: bool,
-    /// Lengths of the descriptors that a receive buffer is made of; one descriptor if empty.
-    pub rx_cuts: Vec<u32>,
-    /// Lengths of all but the last of the descriptors that a message to send is made of; one descriptor if empty.
-    pub tx_cuts: Vec<u32>,
-    /// Check that nothing was written behind the end of a received message.
-    pub guarded: bool,
-}
-
-impl Default for DriverOptions {
-    fn default() -> Self {
-        DriverOptions {
-            ring_size: 256,
-            buffers: 256,
-            event_idx: true,
-            indirect: false,
-            name_service: true,
-            rx_cuts: Vec::new(),
-            tx_cuts: Vec::new(),
-            guarded: false,
-        }
-    }
 }
 
 /// The driver and what it has heard.
@@ -424,8 +390,14 @@ impl Driver {
             let left = deadline.saturating_duration_since(Instant::now());
             let left = i32::try_from(left.as_millis()).expect("a short patience");
             let mut events = [EpollEvent::default(); 2];
-            let ready = self.calls.wait(left, &mut events).expect("wait for a call");
-            assert!(ready > 0, "stuck: no {what} within {PATIENCE:?}; {}", self.state());
+            match self.calls.wait(left, &mut events) {
+                // The test was stopped and continued; whoever waits looks again.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                ready => {
+                    let ready = ready.expect("wait for a call");
+                    assert!(ready > 0, "stuck: no {what} within {PATIENCE:?}; {}", self.state());
+                }
+            }
         }
         for ring in &self.rings {
             if ring.call_fd().read().is_ok() {

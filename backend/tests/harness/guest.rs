@@ -7,42 +7,9 @@ use vhost_device_rpmsg::rpmsg::VIRTIO_RPMSG_F_NS;
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
-use super::driver::{Driver, DriverOptions};
-use super::vmm::{Flavour, MemoryMessages, QUEUES, Vmm};
-
-/// What kind of guest to start.
-#[derive(Clone, Debug)]
-pub struct GuestOptions {
-    pub flavour: Flavour,
-    pub memory: MemoryMessages,
-    pub driver: DriverOptions,
-}
-
-impl Default for GuestOptions {
-    fn default() -> Self {
-        GuestOptions {
-            flavour: Flavour::Qemu,
-            memory: MemoryMessages::Regions,
-            driver: DriverOptions::default(),
-        }
-    }
-}
-
-impl GuestOptions {
-    /// A guest on Cloud Hypervisor, which hides the name service from it.
-    pub fn cloud_hypervisor() -> Self {
-        GuestOptions {
-            flavour: Flavour::CloudHypervisor,
-            memory: MemoryMessages::Table,
-            driver: DriverOptions { name_service: false, ..DriverOptions::default() },
-        }
-    }
-
-    /// The default guest with another driver.
-    pub fn with_driver(driver: DriverOptions) -> Self {
-        GuestOptions { driver, ..GuestOptions::default() }
-    }
-}
+use super::driver::Driver;
+use super::options::GuestOptions;
+use super::vmm::{QUEUES, Vmm};
 
 /// A running guest. What its driver can do, it can do.
 pub struct Guest {

@@ -8,6 +8,7 @@
 //! | `directory` | what a guest has been told of services |
 //! | `driver` | the guest's rpmsg driver, and the invariants it holds the device to |
 //! | `vmm` | vhost-user messages as QEMU and Cloud Hypervisor send them |
+//! | `options` | what can be chosen about a guest |
 //! | `guest` | driver and VMM together: boot, pause, reset |
 //!
 //! Every wait is for an event, with a time-out that only keeps a broken test from hanging. Whoever owns a process ends it
@@ -19,6 +20,7 @@ pub mod directory;
 pub mod doorbell;
 pub mod driver;
 pub mod guest;
+pub mod options;
 pub mod process;
 pub mod program;
 pub mod ram;

@@ -146,8 +146,10 @@ impl Process {
 
     /// Waits for its end.
     pub fn wait_exit(&mut self) -> ExitStatus {
-        let ended = self.stderr.wait::<()>(&format!("end of {}", self.name), |_| None);
-        debug_assert!(ended.is_none());
+        for stream in [&self.stdout, &self.stderr] {
+            let ended = stream.wait::<()>(&format!("end of {}", self.name), |_| None);
+            debug_assert!(ended.is_none());
+        }
         self.seen_to_end = true;
         self.child.wait().expect("reaped")
     }

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::doorbell::Wire;
-use super::guest::{Guest, GuestOptions};
+use super::guest::Guest;
+use super::options::GuestOptions;
 use super::program::Program;
 use super::softcore::{CorePlace, DEVICE_ADDRESS, MEMORY_SIZE, Softcore};
 
