@@ -24,6 +24,7 @@ fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
         Action::PrintCapabilities => println!("{CAPABILITIES}"),
         Action::Check(plan) => print!("{plan}"),
         Action::Serve(plan) => serve(&plan)?,
+        Action::Call(call) => call.run(&mut std::io::stdout())?,
     }
     Ok(())
 }

@@ -7,8 +7,9 @@ use log::Level;
 use super::aliases::Alias;
 use super::counters::Reason;
 use super::desk::{Client, Receiver};
+use super::fairness::bits;
 use super::policy::Overflow;
-use super::relay::{Relay, bits};
+use super::relay::Relay;
 use super::to_guest::{self, Delivery, deliver};
 use super::vm::Vm;
 use crate::remote::messages::{Arrival, Message};
@@ -17,9 +18,9 @@ use crate::rpmsg::address::{HostAddress, Slot, from_host};
 use crate::rpmsg::{Header, NAME_SERVICE_ADDRESS};
 
 impl Relay {
-    /// Takes up to `most` messages out of the remote's vring. Returns whether there were any.
-    pub(super) fn take_from_remote(&mut self, now: Instant, most: usize) -> Result<bool, VringFault> {
-        let mut moved = false;
+    /// Takes up to `most` messages out of the remote's vring. Returns how many there were.
+    pub(super) fn take_from_remote(&mut self, now: Instant, most: usize) -> Result<usize, VringFault> {
+        let mut moved = 0;
         for _ in 0..most {
             let Some((device, _)) = self.remote.attached() else { break };
             match device.inbound.take()? {
@@ -32,7 +33,7 @@ impl Relay {
                         .say(Level::Warn, format_args!("remote {name}: malformed message dropped: {error}"));
                 }
             }
-            moved = true;
+            moved += 1;
         }
         Ok(moved)
     }
@@ -137,7 +138,7 @@ impl Relay {
         let account = &mut vm.account;
         let most = match account.policy.overflow {
             Overflow::Block => usize::from(device.inbound.count()),
-            Overflow::Drop => account.share,
+            Overflow::Drop => usize::from(self.fairness.held_share(slot.number().into())),
         };
         if account.waiting.count() < most {
             self.held.push(&mut account.waiting, message);
@@ -147,12 +148,12 @@ impl Relay {
         }
     }
 
-    /// Gives waiting VMs what they have room for. Returns whether anything moved.
-    pub(super) fn serve_receivers(&mut self) -> bool {
-        let mut moved = false;
+    /// Gives waiting VMs what they have room for. Returns how many messages that were.
+    pub(super) fn serve_receivers(&mut self) -> usize {
+        let mut moved = 0;
         for index in bits(self.receiving) {
             while self.serve_receiver(index) {
-                moved = true;
+                moved += 1;
             }
         }
         moved

@@ -6,6 +6,7 @@ use log::{Level, warn};
 
 use super::counters::Reason;
 use super::directory::Withdrawn;
+use super::fairness::BRIDGE;
 use super::held::Held;
 use super::relay::Relay;
 use super::vm::Vm;
@@ -14,7 +15,7 @@ use crate::guest::Queue;
 use crate::guest::port::QueueIndex;
 use crate::remote::core::Change;
 use crate::rpmsg::address::Slot;
-use crate::rpmsg::{Announcement, AnnouncementKind};
+use crate::rpmsg::{ANNOUNCEMENT_LEN, Announcement, AnnouncementKind};
 
 impl Relay {
     /// A VM is served from now on. Returns false if its slot is taken.
@@ -24,16 +25,19 @@ impl Relay {
             return false;
         }
         vm.account.counters.make_room(self.directory.len());
+        vm.account.go_on_after(self.sessions[slot]);
         self.vms[slot] = Some(Box::new(vm));
-        self.share_buffers();
+        self.reserve_waiting();
         true
     }
 
     /// A VM is served no more; its queues have been taken back before.
     pub(super) fn remove_vm(&mut self, slot: Slot) {
         self.end_session(slot);
-        self.vms[usize::from(slot.number())] = None;
-        self.share_buffers();
+        let slot = usize::from(slot.number());
+        if let Some(vm) = self.vms[slot].take() {
+            self.sessions[slot] = vm.account.session();
+        }
     }
 
     /// The VM has given a queue.
@@ -41,8 +45,10 @@ impl Relay {
         let Some(vm) = self.vm(slot) else { return };
         if vm.give_queue(index, queue) {
             self.end_session(slot);
-            if let Some(vm) = self.vm(slot) {
+            if let Some(vm) = self.vms[usize::from(slot.number())].as_deref_mut() {
                 vm.account.start_session();
+                // Only VMs that are up have a share of the buffers.
+                self.fairness.add_vm(slot.number().into(), &vm.account.policy);
             }
         }
         self.sending |= 1 << slot.number();
@@ -93,26 +99,28 @@ impl Relay {
             self.farewells.extend(host.map(|host| (service.name, host)));
         }
         self.aliases.forget(slot);
+        self.fairness.remove_vm(slot.number().into());
         if rights_changed {
             self.news();
         }
         self.wake_waiting_for_turn();
     }
 
-    /// Tells the remote of services of ended sessions, as far as there are buffers. Returns whether any were told.
-    pub(super) fn say_farewells(&mut self) -> bool {
-        let Some((device, _)) = self.remote.attached() else { return false };
-        let mut moved = false;
+    /// Tells the remote of services of ended sessions, as far as there are buffers. Returns how many were told.
+    pub(super) fn say_farewells(&mut self) -> usize {
+        let Some((device, _)) = self.remote.attached() else { return 0 };
+        let mut moved = 0;
         while let Some((name, addr)) = self.farewells.last().copied() {
             let Some(buffer) = device.outbound.reserve() else {
                 self.stalled = true;
                 break;
             };
+            self.fairness.sent(BRIDGE, buffer.id(), ANNOUNCEMENT_LEN);
             let announcement = Announcement { name, addr, kind: AnnouncementKind::Destroy };
             device.outbound.write_payload(&buffer, &announcement.to_bytes());
             device.outbound.send(buffer, announcement.header());
             self.farewells.pop();
-            moved = true;
+            moved += 1;
         }
         moved
     }
@@ -126,6 +134,10 @@ impl Relay {
                 if let Some((device, _)) = self.remote.attached() {
                     device.inbound.release_all();
                     self.held = Held::new(device.inbound.count());
+                    self.fairness.reset(device.outbound.count(), device.inbound.count());
+                    for buffer in device.outbound.unconsumed() {
+                        self.fairness.sent(BRIDGE, buffer, 0);
+                    }
                 }
                 for Withdrawn { name, addr, .. } in std::mem::take(&mut self.suspended) {
                     self.announce(name, addr);
@@ -149,8 +161,9 @@ impl Relay {
         self.farewells.clear();
         if let Some((device, _)) = self.remote.attached() {
             self.held = Held::new(device.inbound.count());
+            self.fairness.reset(device.outbound.count(), device.inbound.count());
         }
-        self.share_buffers();
+        self.reserve_waiting();
         for vm in self.vms.iter_mut().flatten() {
             for service in &mut vm.account.services {
                 service.told = false;
@@ -172,18 +185,15 @@ impl Relay {
             vm.account.drop_waiting(Reason::RemoteLost, count as u64);
         }
         self.held = Held::default();
+        self.fairness.reset(0, 0);
         self.want_everything();
     }
 
-    /// Shares the remote's buffers out among the VMs that there are now.
-    fn share_buffers(&mut self) {
+    /// Every VM may have to keep all of the remote's messages waiting.
+    fn reserve_waiting(&mut self) {
         let Some((device, _)) = self.remote.attached() else { return };
         let buffers = device.inbound.count();
-        let weight = |vm: &Vm| usize::from(vm.account.policy.weight);
-        let total: usize = self.vms.iter().flatten().map(|vm| weight(vm)).sum();
         for vm in self.vms.iter_mut().flatten() {
-            let share = usize::from(buffers) * weight(vm) / total.max(1);
-            vm.account.share = share.max(1);
             vm.account.waiting.reserve(buffers);
         }
     }

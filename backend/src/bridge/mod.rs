@@ -17,6 +17,7 @@
 //! | `watch` | notices a shared service that answers one client only |
 //! | `aliases` | host addresses that arithmetic cannot give |
 //! | `held` | messages that wait in the remote's own buffers for a slow VM |
+//! | `fairness` | whose message goes next, and who may hold how many of the remote's buffers |
 //! | [`policy`] | who may see which service, how it is shared, how much a VM may take |
 //! | [`counters`] | what was relayed and what was dropped, and why |
 #![forbid(unsafe_code)]
@@ -25,6 +26,7 @@ mod aliases;
 pub mod counters;
 mod desk;
 pub mod directory;
+mod fairness;
 mod from_remote;
 mod held;
 mod life;

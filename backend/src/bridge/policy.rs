@@ -44,6 +44,20 @@ pub struct Policy {
     pub address_bits: AddressBits,
 }
 
+impl Policy {
+    /// Whether a rule means the VM in this slot in particular.
+    pub fn names(&self, slot: Slot) -> bool {
+        self.rules.iter().any(|rule| {
+            let stands_out = match rule.mode {
+                Mode::Shared => false,
+                Mode::Exclusive { owner } | Mode::Broadcast { owner } => owner == Some(slot),
+                Mode::Serialized(turns) => turns.unsolicited == Unsolicited::Vm(slot),
+            };
+            stands_out || rule.visible_to != Slots::ALL && rule.visible_to.contains(slot)
+        })
+    }
+}
+
 /// How services of some names are shared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -252,5 +266,26 @@ mod tests {
         {
             assert!(!covers(pattern, other), "{pattern} {other}");
         }
+    }
+
+    #[test]
+    fn a_policy_names_the_vms_that_a_rule_sets_apart() {
+        let slot = |number| Slot::new(number).unwrap();
+        let rule = |visible_to, mode| Rule { pattern: Pattern::new("*"), visible_to, mode };
+        let names = |rule: Rule| {
+            let policy = Policy { rules: vec![rule], ..Policy::default() };
+            (0..4).filter(|number| policy.names(slot(*number))).collect::<Vec<_>>()
+        };
+        let turns = Turns {
+            reply: Reply::None,
+            time_out: Duration::ZERO,
+            quarantine: Duration::ZERO,
+            unsolicited: Unsolicited::Vm(slot(3)),
+        };
+        assert!(names(rule(Slots::ALL, Mode::Shared)).is_empty());
+        assert_eq!(names(rule([slot(1), slot(2)].into_iter().collect(), Mode::Shared)), [1, 2]);
+        assert_eq!(names(rule(Slots::ALL, Mode::Exclusive { owner: Some(slot(1)) })), [1]);
+        assert!(names(rule(Slots::NONE, Mode::Broadcast { owner: None })).is_empty());
+        assert_eq!(names(rule(Slots::ALL, Mode::Serialized(turns))), [3]);
     }
 }

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use super::aliases::Aliases;
 use super::directory::{Directory, Withdrawn};
+use super::fairness::{Fairness, bits};
 use super::held::Held;
 use super::policy::Policy;
 use super::to_remote::{Passage, Taken};
@@ -20,20 +21,21 @@ use crate::log_limit::LogLimit;
 use crate::remote::core::RemoteCore;
 use crate::remote::vring::VringFault;
 use crate::rpmsg::ServiceName;
-use crate::rpmsg::address::Slot;
+use crate::rpmsg::address::{Session, Slot};
 
-/// Messages that one VM may send before it is the next one's turn.
-const TURN: usize = 8;
 /// Messages taken from the remote before the VMs have their turns.
 const BATCH: usize = 32;
-/// Batches before the event loop gets to look at everything else.
-const ROUNDS: usize = 64;
+/// Messages before the event loop gets to look at everything else: a VM that has just kicked waits no longer, however
+/// busy the others are.
+const SWEEP: usize = 256;
 
 /// Everything that messages pass through.
 pub(super) struct Relay {
     pub(super) remote: RemoteCore,
     /// The VMs, by slot.
     pub(super) vms: Vec<Option<Box<Vm>>>,
+    /// Number of the last session in each slot, so that the next VM there is told from the last.
+    pub(super) sessions: Vec<Session>,
     pub(super) directory: Directory,
     pub(super) aliases: Aliases,
     pub(super) static_services: Vec<(ServiceName, u32)>,
@@ -46,9 +48,8 @@ pub(super) struct Relay {
     pub(super) sending: u128,
     /// VMs for which something may wait, one bit per slot.
     pub(super) receiving: u128,
-    /// VM whose turn to send comes first.
-    first_sender: usize,
-    /// Whether somebody has something for which the remote has no buffer.
+    pub(super) fairness: Fairness,
+    /// Whether somebody has something for which there is no buffer of the remote's.
     pub(super) stalled: bool,
     /// Messages from the remote that were for nobody.
     pub(super) misdirected: u64,
@@ -58,10 +59,11 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    pub(super) fn new(remote: RemoteCore, policy: Policy) -> Self {
+    pub(super) fn new(remote: RemoteCore, policy: Policy, now: Instant) -> Self {
         Relay {
             remote,
             vms: (0..Slot::COUNT).map(|_| None).collect(),
+            sessions: vec![Session::default(); Slot::COUNT.into()],
             directory: Directory::new(policy.rules),
             aliases: Aliases::new(policy.address_bits),
             static_services: policy.static_services,
@@ -70,7 +72,7 @@ impl Relay {
             suspended: Vec::new(),
             sending: 0,
             receiving: 0,
-            first_sender: 0,
+            fairness: Fairness::new(now),
             stalled: false,
             misdirected: 0,
             malformed: 0,
@@ -85,7 +87,10 @@ impl Relay {
 
     /// When [`on_timer`](Self::on_timer) is due.
     pub(super) fn timer(&self) -> Option<Instant> {
-        [self.remote.timer(), self.directory.deadline()].into_iter().flatten().min()
+        [self.remote.timer(), self.directory.deadline(), self.fairness.next_look()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does what is due at the remote and at the desks.
@@ -110,82 +115,83 @@ impl Relay {
         if let Some((device, _)) = self.remote.attached() {
             device.inbound.vring().want_interrupts(false);
         }
-        for _ in 0..ROUNDS {
+        let mut total = 0;
+        while total < SWEEP {
             let moved = match self.round(now) {
                 Ok(moved) => moved,
                 Err(fault) => {
                     if let Some(change) = self.remote.fault(now, fault) {
                         self.remote_changed(change);
                     }
-                    true
+                    1
                 }
             };
             self.publish();
-            if !moved && !self.rearm() {
+            // Rounds in which nothing could move count too: the mailbox may have to be flushed first.
+            total += moved.max(1);
+            if moved == 0 && !self.rearm() {
                 return false;
             }
         }
         true
     }
 
-    /// One batch of everything. Returns whether anything moved.
-    fn round(&mut self, now: Instant) -> Result<bool, VringFault> {
+    /// One batch of everything. Returns how many messages moved.
+    fn round(&mut self, now: Instant) -> Result<usize, VringFault> {
         let mut moved = self.take_from_remote(now, BATCH)?;
-        moved |= self.serve_receivers();
+        moved += self.serve_receivers();
         if let Some((device, _)) = self.remote.attached() {
-            device.outbound.reclaim()?;
+            device.outbound.reclaim(|buffer| {
+                self.fairness.returned(buffer);
+            })?;
         }
         self.stalled = false;
-        moved |= self.say_farewells();
-        moved |= self.serve_desks(now);
-        // The VM that found no buffer last time is the first to get one.
-        let before_first = (1 << self.first_sender) - 1;
-        for index in bits(self.sending & !before_first).chain(bits(self.sending & before_first)) {
-            if self.stalled {
-                self.first_sender = index;
-                break;
-            }
-            moved |= self.take_from_guest(index, now);
-            if self.stalled {
-                self.first_sender = index;
-            }
+        moved += self.say_farewells();
+        moved += self.serve_desks(now);
+        self.fairness.begin(self.sending, now);
+        while let Some(index) = self.fairness.next() {
+            moved += self.take_from_guest(index, now);
         }
+        self.stalled |= self.fairness.without_buffer() != 0;
         Ok(moved)
     }
 
-    /// One VM's turn. Returns whether anything moved.
-    fn take_from_guest(&mut self, index: usize, now: Instant) -> bool {
-        let Some(vm) = self.vms[index].as_deref_mut() else { return false };
+    /// One VM's turn. Returns how many messages moved.
+    fn take_from_guest(&mut self, index: usize, now: Instant) -> usize {
         let outbound = self.remote.attached().map(|(device, _)| &mut device.outbound);
         let mut passage = Passage {
             outbound,
             directory: &mut self.directory,
             aliases: &mut self.aliases,
+            fairness: &mut self.fairness,
             now,
             rights_changed: false,
         };
-        let mut moved = false;
-        let Vm { to_guest: Some(_), from_guest: Some(queue), account } = vm else { return false };
-        if !account.has_told_remote() {
-            moved |= passage.tell_remote(account);
-            if passage.outbound.is_some() && !account.has_told_remote() {
+        let Some(Vm { to_guest: Some(_), from_guest: Some(queue), account }) = self.vms[index].as_deref_mut()
+        else {
+            passage.fairness.emptied(index);
+            return 0;
+        };
+        let mut moved = 0;
+        if !account.has_told_remote() && passage.outbound.is_some() {
+            moved += passage.tell_remote(account);
+            if !account.has_told_remote() {
                 self.stalled = true;
+                passage.fairness.emptied(index);
                 return moved;
             }
         }
         queue.disarm();
         account.waits_for_turn = false;
-        for _ in 0..TURN {
+        while passage.fairness.turn_goes_on() {
             match passage.take_message(queue, account) {
-                Taken::Done => moved = true,
-                Taken::Nothing => break,
-                Taken::Stalled => {
-                    self.stalled = true;
-                    break;
-                }
+                Taken::Done => moved += 1,
+                Taken::Nothing => passage.fairness.emptied(index),
+                // The scheduler has ended its turn, and knows why.
+                Taken::NotNow => {}
                 Taken::NotItsTurn => {
                     account.waits_for_turn = true;
-                    break;
+                    passage.fairness.emptied(index);
                 }
             }
         }
@@ -217,12 +223,16 @@ impl Relay {
     /// Asks everyone to notify. Returns whether something came in meanwhile.
     fn rearm(&mut self) -> bool {
         let mut more = false;
-        for index in bits(if self.stalled { 0 } else { self.sending }) {
+        // Who has a message that must not go yet has nothing to tell.
+        let parked = self.fairness.without_buffer() | self.fairness.rate_limited();
+        for index in bits(self.sending & !parked) {
             let vm = self.vms[index].as_deref_mut().filter(|vm| !vm.account.waits_for_turn);
             let queue = vm.and_then(|vm| vm.running()).map(|(_, from_guest)| from_guest);
-            match queue.is_some_and(Queue::arm) {
-                true => more = true,
-                false => self.sending &= !(1 << index),
+            if queue.is_some_and(Queue::arm) {
+                self.fairness.found(index);
+                more = true;
+            } else {
+                self.sending &= !(1 << index);
             }
         }
         for index in bits(self.receiving) {
@@ -243,14 +253,4 @@ impl Relay {
         }
         more
     }
-}
-
-/// The numbers of the bits that are set, lowest first.
-#[inline]
-pub(super) fn bits(mut mask: u128) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let lowest = (mask != 0).then(|| mask.trailing_zeros() as usize)?;
-        mask &= mask - 1;
-        Some(lowest)
-    })
 }

@@ -79,31 +79,34 @@ impl Relay {
         self.want_everything();
     }
 
-    /// Sends the requests whose turn it is. Returns whether there were any.
-    pub(super) fn serve_desks(&mut self, now: Instant) -> bool {
-        let mut moved = false;
+    /// Sends the requests whose turn it is. Returns how many there were.
+    pub(super) fn serve_desks(&mut self, now: Instant) -> usize {
+        let mut moved = 0;
         for number in 0..self.directory.timed().len() {
             let service = self.directory.timed()[number];
-            moved |= self.serve_desk(service, now);
+            moved += self.serve_desk(service, now);
         }
-        if moved {
+        if moved > 0 {
             self.wake_waiting_for_turn();
         }
         moved
     }
 
-    fn serve_desk(&mut self, service: usize, now: Instant) -> bool {
-        let Some((device, _)) = self.remote.attached() else { return false };
+    fn serve_desk(&mut self, service: usize, now: Instant) -> usize {
+        let Some((device, _)) = self.remote.attached() else { return 0 };
         let src = self.aliases.client_of(service);
-        let Some((_, dst)) = self.directory.name(service) else { return false };
-        let Some(desk) = self.directory.desk(service) else { return false };
-        let mut moved = false;
+        let Some((_, dst)) = self.directory.name(service) else { return 0 };
+        let Some(desk) = self.directory.desk(service) else { return 0 };
+        let mut moved = 0;
         while let Some(request) = desk.next_request() {
-            let Some(buffer) = device.outbound.reserve() else {
+            let (payload, slot) = (request.payload(), request.client.slot);
+            let index = usize::from(slot.number());
+            let buffer = self.fairness.may_take(index).then(|| device.outbound.reserve()).flatten();
+            let Some(buffer) = buffer else {
                 self.stalled = true;
                 break;
             };
-            let (payload, slot) = (request.payload(), request.client.slot);
+            self.fairness.sent(index, buffer.id(), payload.len());
             device.outbound.write_payload(&buffer, payload);
             let len = u16::try_from(payload.len()).unwrap_or(0);
             let bytes = payload.len();
@@ -112,7 +115,7 @@ impl Relay {
             if let Some(vm) = self.vms[usize::from(slot.number())].as_deref_mut() {
                 vm.account.counters.sent(Some(service), bytes);
             }
-            moved = true;
+            moved += 1;
         }
         moved
     }

@@ -131,7 +131,7 @@ impl Bridge {
         let (sender, receiver) = channel();
         let name = format!("bridge {}", remote.name());
         let worker = Worker {
-            relay: Relay::new(remote, policy),
+            relay: Relay::new(remote, policy, Instant::now()),
             commands: receiver,
             wake: Arc::clone(&wake),
             timer,

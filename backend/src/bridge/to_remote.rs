@@ -12,12 +12,14 @@ use super::aliases::Aliases;
 use super::counters::Reason;
 use super::desk::{Client, Sending};
 use super::directory::Directory;
+use super::fairness::{BRIDGE, Fairness, Verdict};
 use super::vm::{Account, GuestService, MAX_ANNOUNCEMENTS};
 use crate::guest::port::QueueIndex;
 use crate::guest::{Direction, Queue};
 use crate::remote::messages::Outbound;
 use crate::rpmsg::{
-    ANY_ADDRESS, Announcement, AnnouncementKind, HEADER_LEN, Header, MAX_PAYLOAD, NAME_SERVICE_ADDRESS,
+    ANNOUNCEMENT_LEN, ANY_ADDRESS, Announcement, AnnouncementKind, HEADER_LEN, Header, MAX_PAYLOAD,
+    NAME_SERVICE_ADDRESS,
 };
 
 /// What became of the next message of a guest.
@@ -27,8 +29,8 @@ pub(super) enum Taken {
     Done,
     /// There is none.
     Nothing,
-    /// The remote has no buffer for it now; it stays where it is.
-    Stalled,
+    /// It must not go now, for want of a buffer or because of the VM's limits; it stays where it is.
+    NotNow,
     /// It is for a service where it is another VM's turn; it stays where it is.
     NotItsTurn,
 }
@@ -39,6 +41,7 @@ pub(super) struct Passage<'a> {
     pub(super) outbound: Option<&'a mut Outbound>,
     pub(super) directory: &'a mut Directory,
     pub(super) aliases: &'a mut Aliases,
+    pub(super) fairness: &'a mut Fairness,
     pub(super) now: Instant,
     /// Set when a message has changed who may see a service.
     pub(super) rights_changed: bool,
@@ -51,7 +54,7 @@ impl Passage<'_> {
         match queue.peek(Direction::FromGuest) {
             Ok(None) => return Taken::Nothing,
             Ok(Some(Ok(()))) => {}
-            Ok(Some(Err(error))) => return refuse(queue, account, Reason::BadChain, None, &error),
+            Ok(Some(Err(error))) => return self.refuse(queue, account, Reason::BadChain, None, &error),
             Err(fault) => {
                 account.queue_broke(QueueIndex::FromGuest, fault);
                 return Taken::Nothing;
@@ -61,7 +64,7 @@ impl Passage<'_> {
         queue.read(0, &mut bytes);
         let header = Header::from_bytes(&bytes);
         if let Err(error) = header.check(queue.chain_len()) {
-            return refuse(queue, account, Reason::BadHeader, None, &error);
+            return self.refuse(queue, account, Reason::BadHeader, None, &error);
         }
         let Header { src, dst, .. } = header;
         if dst == NAME_SERVICE_ADDRESS {
@@ -69,7 +72,7 @@ impl Passage<'_> {
         }
         let way = format_args!("from {src:#x} to {dst:#x}");
         if self.outbound.is_none() {
-            return refuse(queue, account, Reason::RemoteNotRunning, None, &way);
+            return self.refuse(queue, account, Reason::RemoteNotRunning, None, &way);
         }
         let service = self.directory.at(dst);
         let is_allowed = match service {
@@ -77,7 +80,7 @@ impl Passage<'_> {
             None => account.may_send_unannounced(dst),
         };
         if !is_allowed {
-            return refuse(queue, account, Reason::NotAllowed, service, &way);
+            return self.refuse(queue, account, Reason::NotAllowed, service, &way);
         }
         if let Some(service) = service {
             if self.directory.desk(service).is_some() {
@@ -86,7 +89,7 @@ impl Passage<'_> {
             self.directory.watch(service).asked(account.slot(), self.now);
         }
         let host = account.host_address(self.aliases, src).filter(|_| dst != ANY_ADDRESS);
-        let Some(host) = host else { return refuse(queue, account, Reason::BadAddress, service, &way) };
+        let Some(host) = host else { return self.refuse(queue, account, Reason::BadAddress, service, &way) };
         self.send(queue, account, service, Header { src: host, ..header })
     }
 
@@ -99,9 +102,18 @@ impl Passage<'_> {
         service: Option<usize>,
         header: Header,
     ) -> Taken {
-        let Some(outbound) = &mut self.outbound else { return Taken::Stalled };
-        let Some(buffer) = outbound.reserve() else { return Taken::Stalled };
         let len = header.payload_len();
+        let slot = usize::from(account.slot().number());
+        if self.fairness.may_send(slot, len) != Verdict::Send {
+            return Taken::NotNow;
+        }
+        let buffer = self.outbound.as_mut().and_then(|outbound| Some((outbound.reserve()?, outbound)));
+        let Some((buffer, outbound)) = buffer else {
+            // The scheduler counts the same buffers, so this cannot be; if it is, the VM looks again when kicked.
+            self.fairness.emptied(slot);
+            return Taken::NotNow;
+        };
+        self.fairness.sent(slot, buffer.id(), len);
         let mut done = 0;
         for piece in queue.pieces(HEADER_LEN, len) {
             outbound.copy_payload(&buffer, done, &piece);
@@ -140,18 +152,16 @@ impl Passage<'_> {
                 let mut payload = [0; MAX_PAYLOAD];
                 let len = queue.read(HEADER_LEN, &mut payload[..header.payload_len()]);
                 desk.keep(client, header.flags, &payload[..len]);
-                queue.complete(0);
-                Taken::Done
+                self.done_without_buffer(queue, account)
             }
             Sending::Wait => Taken::NotItsTurn,
             Sending::Subscribed => {
-                queue.complete(0);
                 account.counters.subscriptions += 1;
-                Taken::Done
+                self.done_without_buffer(queue, account)
             }
             Sending::Refused => {
                 let way = format_args!("from {:#x} to {:#x}", header.src, header.dst);
-                refuse(queue, account, Reason::NotAllowed, Some(service), &way)
+                self.refuse(queue, account, Reason::NotAllowed, Some(service), &way)
             }
         }
     }
@@ -163,11 +173,11 @@ impl Passage<'_> {
         let len = queue.read(HEADER_LEN, &mut payload[..header.payload_len()]);
         let Announcement { name, addr: address, kind } = match Announcement::from_bytes(&payload[..len]) {
             Ok(announcement) => announcement,
-            Err(error) => return refuse(queue, account, Reason::BadAnnouncement, None, &error),
+            Err(error) => return self.refuse(queue, account, Reason::BadAnnouncement, None, &error),
         };
         let Some(host) = account.host_address(self.aliases, address) else {
             let detail = format_args!("service {name} at {address:#x}");
-            return refuse(queue, account, Reason::BadAddress, None, &detail);
+            return self.refuse(queue, account, Reason::BadAddress, None, &detail);
         };
         let known =
             account.services.iter().position(|service| (service.name, service.address) == (name, address));
@@ -175,47 +185,48 @@ impl Passage<'_> {
         match (kind, known) {
             (AnnouncementKind::Create, Some(_)) | (AnnouncementKind::Destroy, None) => {
                 let detail = format_args!("{kind:?} of {name} at {address:#x} out of turn");
-                return refuse(queue, account, Reason::BadAnnouncement, None, &detail);
+                return self.refuse(queue, account, Reason::BadAnnouncement, None, &detail);
             }
             (AnnouncementKind::Create, None) => {
                 if account.services.len() >= MAX_ANNOUNCEMENTS {
-                    return refuse(queue, account, Reason::TooManyAnnouncements, None, &name);
+                    return self.refuse(queue, account, Reason::TooManyAnnouncements, None, &name);
                 }
                 // A remote that is not there yet is told when it comes.
                 let told = self.outbound.is_some();
                 if told && !self.send_announcement(announcement) {
-                    return Taken::Stalled;
+                    let _ = self.fairness.may_send(usize::from(account.slot().number()), ANNOUNCEMENT_LEN);
+                    return Taken::NotNow;
                 }
                 account.services.push(GuestService { name, address, told });
             }
             (AnnouncementKind::Destroy, Some(index)) => {
                 let told = account.services[index].told && self.outbound.is_some();
                 if told && !self.send_announcement(announcement) {
-                    return Taken::Stalled;
+                    let _ = self.fairness.may_send(usize::from(account.slot().number()), ANNOUNCEMENT_LEN);
+                    return Taken::NotNow;
                 }
                 account.services.swap_remove(index);
             }
         }
         let text = format_args!("{kind:?} service {name} at {address:#x}, {host:#x} to the remote");
         account.say(Level::Info, text);
-        queue.complete(0);
-        Taken::Done
+        self.done_without_buffer(queue, account)
     }
 
-    /// Tells the remote of services that the VM has and it does not know, as far as there are buffers. Returns whether
-    /// any were told.
+    /// Tells the remote of services that the VM has and it does not know, as far as there are buffers. Returns how many
+    /// were told.
     #[cold]
-    pub(super) fn tell_remote(&mut self, account: &mut Account) -> bool {
-        let mut told = false;
+    pub(super) fn tell_remote(&mut self, account: &mut Account) -> usize {
+        let mut told = 0;
         for index in 0..account.services.len() {
             let GuestService { name, address, told: known } = account.services[index];
             let host = account.host_address(self.aliases, address).filter(|_| !known);
             let Some(addr) = host else { continue };
             if !self.send_announcement(Announcement { name, addr, kind: AnnouncementKind::Create }) {
-                return told;
+                break;
             }
             account.services[index].told = true;
-            told = true;
+            told += 1;
         }
         told
     }
@@ -224,22 +235,30 @@ impl Passage<'_> {
     fn send_announcement(&mut self, announcement: Announcement) -> bool {
         let Some(outbound) = &mut self.outbound else { return false };
         let Some(buffer) = outbound.reserve() else { return false };
+        self.fairness.sent(BRIDGE, buffer.id(), ANNOUNCEMENT_LEN);
         outbound.write_payload(&buffer, &announcement.to_bytes());
         outbound.send(buffer, announcement.header());
         true
     }
-}
 
-/// Returns a message to its guest unsent.
-#[cold]
-fn refuse(
-    queue: &mut Queue,
-    account: &mut Account,
-    reason: Reason,
-    service: Option<usize>,
-    detail: &dyn Display,
-) -> Taken {
-    queue.complete(0);
-    account.drop_message(reason, service, detail);
-    Taken::Done
+    /// Returns a message to its guest unsent.
+    #[cold]
+    fn refuse(
+        &mut self,
+        queue: &mut Queue,
+        account: &mut Account,
+        reason: Reason,
+        service: Option<usize>,
+        detail: &dyn Display,
+    ) -> Taken {
+        account.drop_message(reason, service, detail);
+        self.done_without_buffer(queue, account)
+    }
+
+    /// Returns a message that has cost the remote nothing, but the bridge its time.
+    fn done_without_buffer(&mut self, queue: &mut Queue, account: &Account) -> Taken {
+        queue.complete(0);
+        self.fairness.dropped(usize::from(account.slot().number()));
+        Taken::Done
+    }
 }

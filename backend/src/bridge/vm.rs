@@ -36,8 +36,6 @@ pub(super) struct Account {
     pub(super) name: String,
     slot: Slot,
     pub(super) policy: VmPolicy,
-    /// Messages that it may have waiting in the remote's buffers.
-    pub(super) share: usize,
     /// Whether its next message waits for its turn at a serialized service.
     pub(super) waits_for_turn: bool,
     /// Number of the session, of the last one if there is none now.
@@ -75,7 +73,6 @@ impl Vm {
             name,
             slot,
             policy,
-            share: 0,
             waits_for_turn: false,
             session: Session::default(),
             in_session: false,
@@ -150,6 +147,11 @@ impl Vm {
 impl Account {
     pub(super) fn slot(&self) -> Slot {
         self.slot
+    }
+
+    /// The slot had another VM before, whose last session this was.
+    pub(super) fn go_on_after(&mut self, session: Session) {
+        self.session = session;
     }
 
     /// Begins a session: the next number, so that answers to the last one are told apart.

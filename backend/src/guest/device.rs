@@ -22,7 +22,6 @@ use std::sync::Arc;
 
 use log::Level;
 use thiserror::Error;
-use vhost::vhost_user::Listener;
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost_user_backend::{Error as DaemonError, VhostUserBackend, VhostUserDaemon};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
@@ -30,6 +29,7 @@ use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRE
 use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 
+use super::gate::Gate;
 use super::port::{QueueIndex, QueueOwner};
 use super::queue::MAX_QUEUE_SIZE;
 use super::ring::{Ring, Rings, construct, lock};
@@ -54,16 +54,18 @@ pub enum ConnectionError {
     Protocol(DaemonError),
 }
 
-/// Waits for a front-end on `listener` and serves it until it is gone.
+/// Waits for a front-end at the gate and serves it until it is gone. Returns at once where the gate is or will be shut.
 ///
 /// # Errors
 /// A connection that could not be accepted, or one that did not end between two messages.
 pub fn serve_one(
     name: &str,
-    listener: &mut Listener,
+    gate: &Gate,
     owner: &Arc<dyn QueueOwner>,
     log: &mut LogLimit,
 ) -> Result<(), ConnectionError> {
+    let waited = gate.wait().map_err(|error| ConnectionError::Start(DaemonError::StartDaemon(error)))?;
+    let Some(mut listener) = waited else { return Ok(()) };
     let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
     let rings = Rings::default();
     let device = Arc::new(Device { rings: Arc::clone(&rings) });
@@ -71,9 +73,11 @@ pub fn serve_one(
         VhostUserDaemon::new(name.to_owned(), device, memory)
     });
     let mut daemon = daemon.map_err(ConnectionError::Start)?;
-    daemon.start(listener).map_err(ConnectionError::Start)?;
+    daemon.start(&mut listener).map_err(ConnectionError::Start)?;
+    daemon.shutdown_handle().into_iter().for_each(|handle| gate.enter(handle));
     log.say(Level::Info, format_args!("vm {name}: front-end connected"));
     let ended = daemon.wait();
+    gate.leave();
     for ring in lock(&rings).drain(..) {
         ring.withdraw();
     }

@@ -5,14 +5,17 @@
 
 #[cfg(test)]
 mod tests;
+mod vm;
 
 use std::{ffi::OsString, fmt, os::fd::RawFd, path::PathBuf, str::FromStr};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 
+use self::vm::VmCommand;
 use super::{
     config::{self, ConfigError},
+    control::client::Call,
     plan::{Plan, VmSocket, socket_path_fault},
 };
 
@@ -70,6 +73,11 @@ enum Command {
         /// Configuration file (TOML)
         file: PathBuf,
     },
+    /// Add, remove or list VMs of a running program, over its control socket
+    Vm {
+        #[command(subcommand)]
+        command: VmCommand,
+    },
 }
 
 /// Least severe messages that are logged.
@@ -96,6 +104,8 @@ pub enum Action {
     Check(Plan),
     /// Serve the plan.
     Serve(Plan),
+    /// Ask a running program for something.
+    Call(Call),
 }
 
 /// The value of `--fd`.
@@ -197,8 +207,10 @@ impl Cli {
         if self.print_capabilities {
             return Ok(Action::PrintCapabilities);
         }
-        if let Some(Command::Check { file }) = self.command {
-            return Ok(Action::Check(config::load(&file)?));
+        match self.command {
+            Some(Command::Check { file }) => return Ok(Action::Check(config::load(&file)?)),
+            Some(Command::Vm { command }) => return Ok(Action::Call(command.into())),
+            None => {}
         }
         if let Some(file) = self.config {
             let mut plan = config::load(&file)?;

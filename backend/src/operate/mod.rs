@@ -7,15 +7,23 @@
 //! |---|---|
 //! | [`cli`] | command line to [`cli::Action`] |
 //! | [`config`] | TOML file to [`plan::Plan`]; the reference of its keys is `backend/docs/configuration.md` |
+//! | [`control`] | the control socket: its protocol, the program's side and the side of `vm add` |
 //! | [`plan`] | remotes, their memory, VMs, their sockets and slots; prints itself for `check` |
 //! | [`serve`] | starts what the plan says, waits for the end, and ends it in order |
+//! | [`remotes`] | the remotes that are being served |
+//! | [`vms`] | the VMs that are being served; they come and go |
+//! | `requests` | what the requests of the control socket do |
 //! | [`sockets`] | the vhost-user sockets: made at a path, or inherited |
 //! | `ferry` | serves an inherited socket that is connected already |
 #![forbid(unsafe_code)]
 
 pub mod cli;
 pub mod config;
+pub mod control;
 mod ferry;
 pub mod plan;
+pub mod remotes;
+mod requests;
 pub mod serve;
 pub mod sockets;
+pub mod vms;

@@ -153,6 +153,14 @@ pub struct Reserved {
     id: u16,
 }
 
+impl Reserved {
+    /// Number of the buffer.
+    #[inline]
+    pub fn id(&self) -> u16 {
+        self.id
+    }
+}
+
 impl Outbound {
     /// Describes all buffers; all are free.
     pub fn new(mut vring: Vring, buffers: Buffers) -> Self {
@@ -178,14 +186,25 @@ impl Outbound {
         usize::from(self.buffers.count) - self.free.len()
     }
 
-    /// Takes back the buffers that the remote has consumed.
+    /// Number of buffers.
+    pub fn count(&self) -> u16 {
+        self.buffers.count
+    }
+
+    /// The buffers that the remote has not consumed yet.
+    pub fn unconsumed(&self) -> impl Iterator<Item = u16> + '_ {
+        (0..self.buffers.count).filter(|id| self.vring.is_with_remote(*id))
+    }
+
+    /// Takes back the buffers that the remote has consumed, and tells each to `returned`.
     ///
     /// # Errors
     /// A vring that the remote has made unusable.
     #[inline]
-    pub fn reclaim(&mut self) -> Result<(), VringFault> {
+    pub fn reclaim(&mut self, mut returned: impl FnMut(u16)) -> Result<(), VringFault> {
         while let Some(used) = self.vring.take_used()? {
             self.free.push(used.id);
+            returned(used.id);
         }
         Ok(())
     }

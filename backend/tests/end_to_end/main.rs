@@ -5,6 +5,7 @@
 mod harness;
 
 mod bad_input;
+mod control;
 mod echo;
 mod frontends;
 mod harness_itself;

@@ -107,6 +107,20 @@ fn node_of(directory: &Path) -> Option<PathBuf> {
 
 /// All channels there are now, by address.
 pub(crate) fn all() -> anyhow::Result<Vec<Channel>> {
+    matching(|_| true)
+}
+
+/// The channels of one name. Only these are looked into: while channels come and go, every look into sysfs is
+/// one more lock that the driver may find taken, in an interrupt.
+pub(crate) fn named(name: &str) -> anyhow::Result<Vec<Channel>> {
+    let part = format!(".{name}.");
+    let mut channels = matching(|device| device.contains(&part))?;
+    channels.retain(|channel| channel.name == name);
+    Ok(channels)
+}
+
+/// The channels whose name in sysfs, which is BUS.NAME.SRC.DST, is `wanted`.
+fn matching(wanted: impl Fn(&str) -> bool) -> anyhow::Result<Vec<Channel>> {
     let entries = match fs::read_dir(DEVICES) {
         Ok(entries) => entries,
         // The bus is a module: without a device there is none, and thus no channel.
@@ -114,16 +128,12 @@ pub(crate) fn all() -> anyhow::Result<Vec<Channel>> {
         Err(error) => return Err(error).context(DEVICES),
     };
     // A channel that disappears while it is looked at is not there.
-    let mut channels: Vec<_> =
-        entries.flatten().filter_map(|entry| Channel::read(&entry.path()).ok()).collect();
+    let mut channels: Vec<_> = entries
+        .flatten()
+        .filter(|entry| wanted(&entry.file_name().to_string_lossy()))
+        .filter_map(|entry| Channel::read(&entry.path()).ok())
+        .collect();
     channels.sort_by(|a, b| (a.dst, &a.name, &a.device).cmp(&(b.dst, &b.name, &b.device)));
-    Ok(channels)
-}
-
-/// The channels of one name.
-pub(crate) fn named(name: &str) -> anyhow::Result<Vec<Channel>> {
-    let mut channels = all()?;
-    channels.retain(|channel| channel.name == name);
     Ok(channels)
 }
 

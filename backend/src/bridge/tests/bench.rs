@@ -234,7 +234,8 @@ impl Bench {
             attach_after: None,
         };
         let core = SoftCore::new(config, memory).unwrap();
-        let mut relay = Relay::new(RemoteCore::new(remote, Instant::now()), policy);
+        let now = Instant::now();
+        let mut relay = Relay::new(RemoteCore::new(remote, now), policy, now);
         let overflow = if slots.len() == 1 { Overflow::Block } else { Overflow::Drop };
         let slots: Vec<_> = slots.iter().map(|slot| Slot::new(*slot).unwrap()).collect();
         for slot in &slots {
@@ -242,7 +243,7 @@ impl Bench {
             assert!(relay.add_vm(Vm::new(name, *slot, VmPolicy::unlimited(overflow))));
         }
         let guests = slots.iter().map(|_| Guest::new()).collect();
-        let mut bench = Bench { relay, core, guests, slots, doorbell, now: Instant::now() };
+        let mut bench = Bench { relay, core, guests, slots, doorbell, now };
         bench.relay.on_timer(bench.now);
         bench.settle();
         for vm in 0..bench.slots.len() {

@@ -225,3 +225,52 @@ fn the_log_level_is_info_unless_said_otherwise() {
 fn the_definition_of_the_options_is_consistent() {
     <Cli as clap::CommandFactory>::command().debug_assert();
 }
+
+/// What is asked of a running program, as a line of the protocol.
+fn request(args: &[&str]) -> String {
+    match action(&[&["vm"], args, &["--control", "/run/c"]].concat()) {
+        Ok(Action::Call(call)) => {
+            assert_eq!(call.control.to_str(), Some("/run/c"));
+            call.request.to_json()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn requests_to_a_running_program_are_written_as_the_protocol_has_them() {
+    assert_eq!(request(&["list"]), r#"{"request":"vm-list","version":1}"#);
+    assert_eq!(request(&["remove", "a"]), r#"{"name":"a","request":"vm-remove","version":1}"#);
+    assert_eq!(
+        request(&["add", "c", "--socket", "/run/c.sock"]),
+        r#"{"request":"vm-add","version":1,"vm":{"name":"c","socket":"/run/c.sock"}}"#
+    );
+}
+
+#[test]
+fn every_key_of_a_vm_can_be_said_on_the_command_line() {
+    let all = "add c --socket s --mode 0660 --group g --slot 3 --remote r --address 0x400 --address 7 --strict \
+               --overflow drop --weight 2 --messages-per-second 10 --bytes-per-second 1000";
+    let request = request(&all.split(' ').collect::<Vec<_>>());
+    let request: serde_json::Value = serde_json::from_str(&request).unwrap();
+    let expected = serde_json::json!({
+        "name": "c", "socket": std::path::absolute("s").unwrap(), "mode": "0660", "group": "g", "slot": 3, "remote": "r", "addresses": [0x400, 7],
+        "strict": true, "overflow": "drop", "weight": 2, "messages-per-second": 10, "bytes-per-second": 1000,
+    });
+    assert_eq!(request["vm"], expected);
+    let said: Vec<_> = expected.as_object().unwrap().keys().map(String::as_str).collect();
+    let mut known = config::vm_keys();
+    known.sort_unstable();
+    assert_eq!(said, known);
+}
+
+#[test]
+fn requests_without_a_control_socket_or_a_name_are_refused() {
+    assert!(refusal(&["vm", "list"]).contains("--control <PATH>"));
+    assert!(refusal(&["vm", "remove", "--control", "c"]).contains("<NAME>"));
+    assert!(refusal(&["vm", "add", "a", "--control", "c"]).contains("--socket <PATH>"));
+    assert!(
+        refusal(&["vm", "add", "a", "--control", "c", "--socket", "s", "--address", "0xg"]).contains("0xg")
+    );
+    assert!(refusal(&["vm"]).contains("Usage"));
+}

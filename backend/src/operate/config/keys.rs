@@ -43,7 +43,7 @@ pub(super) const CONTROL: Key = Key {
     value: SOCKET,
     default: "none: the VMs are those of the file",
     meaning: "The unix socket on which the program takes requests at run time, such as to add a VM. Nobody but the \
-              user that the program runs as can connect to it.",
+              user that the program runs as can connect to it. What can be asked there: `control.md`.",
 };
 
 /// All of them, each table followed by its keys, in the order of the reference.

@@ -16,7 +16,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::plan::Plan;
+use super::plan::{Plan, VmPlan};
 
 /// Why a configuration file cannot be used.
 #[derive(Debug, Error)]
@@ -46,12 +46,11 @@ pub enum ConfigError {
 
 /// A key that is unknown, missing, or has a value that cannot be used.
 #[derive(Debug, Error)]
-#[error("{}:{line}: key {key}: expected {expected}, found {found}{}", file.display(), behind(remedy.as_deref()))]
+#[error("{}key {key}: expected {expected}, found {found}{}", before(place.as_ref()), behind(remedy.as_deref()))]
 pub struct KeyError {
-    /// The file.
-    pub file: PathBuf,
-    /// Where, counted from 1: the value, or the head of the table that lacks it.
-    pub line: usize,
+    /// The file, and the line in it, counted from 1, of the value or of the head of the table that lacks it. `None`
+    /// for what does not come from a file.
+    pub place: Option<(PathBuf, usize)>,
     /// The key with its tables, such as `remote.memory.size`.
     pub key: String,
     /// What would be right.
@@ -62,7 +61,7 @@ pub struct KeyError {
     pub remedy: Option<String>,
 }
 
-/// A [`KeyError`] that does not yet know its file: its place is an offset in the text.
+/// A [`KeyError`] that does not know its file: its place is an offset in the text.
 #[derive(Debug)]
 struct Fault {
     at: usize,
@@ -90,19 +89,49 @@ fn parse(file: &Path, text: &str) -> Result<Plan, ConfigError> {
         line: line_at(text, error.span().map_or(0, |span| span.start)),
         message: error.message().to_owned(),
     })?;
-    serde_path_to_error::deserialize(document)
-        .map_err(|error| from_serde(text, &error))
-        .and_then(|raw| resolve::resolve(&raw, text, rustix::param::page_size() as u64))
-        .map_err(|fault| {
-            ConfigError::Key(Box::new(KeyError {
-                file: file.to_owned(),
-                line: line_at(text, fault.at),
-                key: fault.key,
-                expected: fault.expected,
-                found: fault.found,
-                remedy: fault.remedy,
-            }))
-        })
+    let fault = match from_toml(document, text) {
+        Ok(raw) => match resolve::resolve(&raw, text, rustix::param::page_size() as u64) {
+            Ok(plan) => return Ok(plan),
+            Err(fault) => fault,
+        },
+        Err(fault) => fault,
+    };
+    let place = Some((file.to_owned(), line_at(text, fault.at)));
+    Err(ConfigError::Key(Box::new(fault.at_place(place))))
+}
+
+/// Resolves a VM with the keys of a table `[[vm]]` that is to be served beside `served`, by a program that was started
+/// with `configured`.
+///
+/// # Errors
+/// As in a file; and a name, slot or socket that is in use, or a slot that is kept for a VM of the configuration.
+pub fn one_more_vm(keys: toml::Table, configured: &Plan, served: &[VmPlan]) -> Result<VmPlan, Box<KeyError>> {
+    // By way of a text, so that both ways are checked by the same words.
+    let vm = toml::Value::Array(vec![toml::Value::Table(keys)]);
+    let text = toml::Table::from_iter([(keys::VM.path.to_owned(), vm)]).to_string();
+    let resolved = match toml::Deserializer::parse(&text) {
+        Ok(document) => {
+            from_toml(document, &text).and_then(|raw| resolve::resolve_more(&raw, &text, configured, served))
+        }
+        Err(error) => Err(Fault::new(&keys::VM, 0, error.message())),
+    };
+    let only = |mut vms: Vec<VmPlan>| vms.pop().ok_or_else(|| Fault::new(&keys::VM, 0, "none"));
+    resolved.and_then(only).map_err(|fault| Box::new(fault.at_place(None)))
+}
+
+/// The keys of a table `[[vm]]`.
+#[cfg(test)]
+pub(super) fn vm_keys() -> Vec<&'static str> {
+    keys::KEYS
+        .into_iter()
+        .map(keys::Key::split)
+        .filter(|(table, _)| *table == "vm")
+        .map(|(_, key)| key)
+        .collect()
+}
+
+fn from_toml(document: toml::Deserializer<'_>, text: &str) -> Result<raw::File, Fault> {
+    serde_path_to_error::deserialize(document).map_err(|error| from_serde(text, &error))
 }
 
 /// Says in the words of [`keys`] what serde objects to.
@@ -150,6 +179,11 @@ fn line_at(text: &str, at: usize) -> usize {
     1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
 }
 
+/// A place as the beginning of a message.
+fn before(place: Option<&(PathBuf, usize)>) -> String {
+    place.map_or_else(String::new, |(file, line)| format!("{}:{line}: ", file.display()))
+}
+
 /// A remedy as the end of a message.
 fn behind(remedy: Option<&str>) -> String {
     remedy.map_or_else(String::new, |remedy| format!("; {remedy}"))
@@ -163,6 +197,11 @@ impl Fault {
 
     fn of(key: impl Into<String>, at: usize, expected: impl Into<String>, found: impl Into<String>) -> Self {
         Fault { at, key: key.into(), expected: expected.into(), found: found.into(), remedy: None }
+    }
+
+    fn at_place(self, place: Option<(PathBuf, usize)>) -> KeyError {
+        let Fault { at: _, key, expected, found, remedy } = self;
+        KeyError { place, key, expected, found, remedy }
     }
 
     fn expected(mut self, expected: impl Into<String>) -> Self {

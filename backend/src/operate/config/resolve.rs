@@ -6,7 +6,9 @@ mod values;
 mod vms;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    hash::Hash,
     path::{Path, PathBuf},
 };
 
@@ -14,19 +16,39 @@ use toml::Spanned;
 
 use self::values::{absent, bytes, choice, device_address, number, remote_address, start, time};
 use super::{Fault, keys, keys::Key, line_at, raw};
-use crate::operate::plan::{Plan, RemotePlan, socket_path_fault};
+use crate::{
+    operate::plan::{LinkPlan, Plan, RemotePlan, VmPlan, VmSocket, socket_path_fault},
+    rpmsg::address::Slot,
+};
 
-/// What is known while a file is resolved. Places are offsets in the text.
+/// What is known while a file is resolved.
 struct Resolver<'a> {
     text: &'a str,
     page_size: u64,
-    /// Every socket path so far, and where it stands.
-    sockets: HashMap<PathBuf, usize>,
+    /// Every socket path so far.
+    sockets: HashMap<PathBuf, Holder>,
+    /// Every name of a VM so far.
+    vm_names: HashMap<String, Holder>,
+    /// Every slot so far, by remote.
+    slots: HashMap<(usize, Slot), Holder>,
+}
+
+/// Who has something that only one can have.
+#[derive(Clone, Debug)]
+enum Holder {
+    /// Something that is said in this line.
+    Line(usize),
+    /// This VM, which is being served.
+    Vm(String),
+    /// Nobody now, but it is kept for the VM that the configuration calls so.
+    Kept(String),
+    /// The program itself.
+    Program,
 }
 
 /// Resolves a file; `text` is what its spans point into, `page_size` the host's in bytes.
 pub(super) fn resolve(file: &raw::File, text: &str, page_size: u64) -> Result<Plan, Fault> {
-    let mut resolver = Resolver { text, page_size, sockets: HashMap::new() };
+    let mut resolver = Resolver::new(text, page_size);
     let control = file.control.as_ref().map(|path| resolver.socket(&keys::CONTROL, path)).transpose()?;
     let mut remotes = resolver.remotes(&file.remote)?;
     let vms = resolver.vms(&file.vm, &remotes, control.is_some())?;
@@ -34,22 +56,45 @@ pub(super) fn resolve(file: &raw::File, text: &str, page_size: u64) -> Result<Pl
     Ok(Plan { control, remotes, vms })
 }
 
-impl Resolver<'_> {
-    /// Checks a name, and that it is nobody else's.
-    fn name(
-        &self,
-        key: &Key,
-        name: &Spanned<String>,
-        names: &mut HashMap<String, usize>,
-    ) -> Result<String, Fault> {
-        let value = name.get_ref();
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
-        if value.is_empty() || !value.bytes().all(allowed) {
-            return Err(Fault::new(key, start(name), format!("{value:?}")));
+/// Resolves a file that names only VMs, which are to be served beside `served`, at the remotes of `configured`.
+pub(super) fn resolve_more(
+    file: &raw::File,
+    text: &str,
+    configured: &Plan,
+    served: &[VmPlan],
+) -> Result<Vec<VmPlan>, Fault> {
+    let mut resolver = Resolver::new(text, 1);
+    resolver.hold(configured, served);
+    resolver.vms(&file.vm, &configured.remotes, true)
+}
+
+impl<'a> Resolver<'a> {
+    fn new(text: &'a str, page_size: u64) -> Self {
+        let (sockets, vm_names, slots) = Default::default();
+        Resolver { text, page_size, sockets, vm_names, slots }
+    }
+
+    /// Takes note of what a program has that is being served.
+    fn hold(&mut self, configured: &Plan, served: &[VmPlan]) {
+        let doorbells = configured.remotes.iter().filter_map(|remote| match &remote.link {
+            LinkPlan::Socket(link) => Some(&link.doorbell),
+            LinkPlan::Loopback => None,
+        });
+        let own = doorbells.chain(&configured.control);
+        self.sockets.extend(own.map(|path| (path.clone(), Holder::Program)));
+        // The rules for services know a VM by its slot: nobody else is to come into its rights.
+        for vm in &configured.vms {
+            if configured.remotes[vm.remote].policy.names(vm.slot) {
+                self.slots.insert((vm.remote, vm.slot), Holder::Kept(vm.name.clone()));
+            }
         }
-        match names.insert(value.clone(), start(name)) {
-            None => Ok(value.clone()),
-            Some(earlier) => Err(self.given_twice(key, start(name), &format!("{value:?}"), earlier)),
+        for vm in served {
+            let holder = Holder::Vm(vm.name.clone());
+            if let VmSocket::Path(path) = &vm.socket {
+                self.sockets.insert(path.clone(), holder.clone());
+            }
+            self.vm_names.insert(vm.name.clone(), holder.clone());
+            self.slots.insert((vm.remote, vm.slot), holder);
         }
     }
 
@@ -59,20 +104,60 @@ impl Resolver<'_> {
         if let Some(found) = socket_path_fault(value) {
             return Err(Fault::new(key, start(path), found));
         }
-        match self.sockets.insert(value.to_owned(), start(path)) {
-            None => Ok(value.to_owned()),
-            Some(earlier) => {
-                let line = line_at(self.text, earlier);
-                let found = format!("{:?}, which line {line} uses already", path.get_ref());
-                Err(Fault::new(key, start(path), found))
-            }
-        }
+        take(
+            &mut self.sockets,
+            value.to_owned(),
+            self.text,
+            key,
+            start(path),
+            &format!("{:?}", path.get_ref()),
+        )?;
+        Ok(value.to_owned())
     }
+}
 
-    /// A value that only one may have.
-    fn given_twice(&self, key: &Key, at: usize, value: &str, earlier: usize) -> Fault {
-        let line = line_at(self.text, earlier);
-        Fault::new(key, at, format!("{value}, which line {line} has given already"))
+/// Checks a name, and that it is nobody else's.
+fn name(
+    key: &Key,
+    name: &Spanned<String>,
+    text: &str,
+    names: &mut HashMap<String, Holder>,
+) -> Result<String, Fault> {
+    let value = name.get_ref();
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    if value.is_empty() || !value.bytes().all(allowed) {
+        return Err(Fault::new(key, start(name), format!("{value:?}")));
+    }
+    take(names, value.clone(), text, key, start(name), &format!("{value:?}"))?;
+    Ok(value.clone())
+}
+
+/// Notes that a value is taken, which is `written` at this place of the text, unless it was before.
+fn take<T: Eq + Hash>(
+    taken: &mut HashMap<T, Holder>,
+    value: T,
+    text: &str,
+    key: &Key,
+    at: usize,
+    written: &str,
+) -> Result<(), Fault> {
+    match taken.entry(value) {
+        Entry::Vacant(entry) => {
+            entry.insert(Holder::Line(line_at(text, at)));
+            Ok(())
+        }
+        Entry::Occupied(entry) => Err(Fault::new(key, at, format!("{written}, which {}", entry.get()))),
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Holder::Line(line) => write!(f, "line {line} has given already"),
+            Holder::Vm(name) => write!(f, "VM {name} has already"),
+            Holder::Kept(name) => write!(f, "the configuration keeps for VM {name}"),
+            Holder::Program => write!(f, "the program itself uses"),
+        }
     }
 }
 

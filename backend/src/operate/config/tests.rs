@@ -10,6 +10,7 @@ use crate::{
     rpmsg::address::Slot,
 };
 
+mod one_more;
 mod reference;
 mod refusals;
 mod services;

@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::PathBuf};
 
 use toml::Spanned;
 
-use super::{Resolver, absent, bytes, device_address, start, time};
+use super::{Resolver, absent, bytes, device_address, name, start, time};
 use crate::{
     bridge::policy::{AddressBits, Policy},
     operate::{
@@ -37,7 +37,7 @@ impl Resolver<'_> {
             .map(|remote| {
                 let table = remote.span().start;
                 let remote = remote.get_ref();
-                let name = self.name(&keys::REMOTE_NAME, &remote.name, &mut names)?;
+                let name = name(&keys::REMOTE_NAME, &remote.name, self.text, &mut names)?;
                 let link = match remote.link.get_ref().as_str() {
                     "loopback" => loopback(remote)?,
                     "socket" => LinkPlan::Socket(self.socket_link(remote, table)?),

@@ -4,7 +4,9 @@ use std::{collections::HashMap, time::Duration};
 
 use toml::Spanned;
 
-use super::{Resolver, absent, choice, line_at, list, named_remote, remote_address, start, time};
+use super::{
+    Holder, Resolver, absent, choice, line_at, list, named_remote, remote_address, start, take, time,
+};
 use crate::{
     bridge::policy::{Mode, Pattern, Reply, Rule, Slots, Turns, Unsolicited},
     operate::{
@@ -33,8 +35,8 @@ struct Services<'a> {
     remotes: &'a mut [RemotePlan],
     /// Where the rules of each remote stand, in their order.
     rules: Vec<Vec<usize>>,
-    /// Where the static services of each remote stand, by remote and address.
-    addresses: HashMap<(usize, u32), usize>,
+    /// The addresses of the static services, by remote.
+    addresses: HashMap<(usize, u32), Holder>,
 }
 
 impl Resolver<'_> {
@@ -86,11 +88,9 @@ impl<'a> Services<'a> {
         let plain = ServiceName::new(name)
             .map_err(|error| Fault::new(&keys::SERVICE_NAME, start(&service.name), error.to_string()))?;
         for remote in remotes {
-            if let Some(earlier) = self.addresses.insert((*remote, address), start(value)) {
-                let line = line_at(self.text, earlier);
-                let found = format!("{address:#x}, which line {line} has given already");
-                return Err(Fault::new(&keys::SERVICE_ADDRESS, start(value), found));
-            }
+            let place = (*remote, address);
+            let written = format!("{address:#x}");
+            take(&mut self.addresses, place, self.text, &keys::SERVICE_ADDRESS, start(value), &written)?;
             self.remotes[*remote].policy.static_services.push((plain, address));
         }
         Ok(())

@@ -1,10 +1,10 @@
 //! The VMs: their names, sockets and slots, and what each may do.
 
-use std::collections::{BTreeSet, HashMap};
-
 use toml::Spanned;
 
-use super::{Resolver, a_remote_of, choice, named_remote, number, remote_address, start};
+use super::{
+    Holder, Resolver, a_remote_of, choice, line_at, name, named_remote, number, remote_address, start, take,
+};
 use crate::{
     bridge::policy::{Overflow, VmPolicy},
     operate::{
@@ -29,32 +29,26 @@ impl Resolver<'_> {
             let remedy = "without `control` there would never be one";
             return Err(Fault::new(&keys::VM, 0, "none").remedy(remedy));
         }
-        let mut names = HashMap::new();
-        let mut checked = Vec::new();
         // Slots that are given come first, so that the others can be filled around them.
-        let mut taken: HashMap<(usize, Slot), usize> = HashMap::new();
+        let mut checked = Vec::new();
         let mut vms_of = vec![0_usize; remotes.len()];
         for vm in vms {
             let table = start(vm);
             let vm = vm.get_ref();
-            let name = self.name(&keys::VM_NAME, &vm.name, &mut names)?;
+            let name = name(&keys::VM_NAME, &vm.name, self.text, &mut self.vm_names)?;
             let socket = VmSocket::Path(self.socket(&keys::VM_SOCKET, &vm.socket)?);
             let remote = remote_of(vm, table, remotes)?;
-            let slot = vm.slot.as_ref().map(slot).transpose()?;
-            if let (Some(slot), Some(value)) = (slot, &vm.slot)
-                && let Some(earlier) = taken.insert((remote, slot), start(value))
-            {
-                let number = slot.number().to_string();
-                return Err(self.given_twice(&keys::VM_SLOT, start(value), &number, earlier));
-            }
+            let slot = self.given_slot(vm, remote)?;
             vms_of[remote] += 1;
             checked.push((vm, table, name, socket, remote, slot));
         }
-        let mut taken: BTreeSet<_> = taken.into_keys().collect();
-        let resolve = |(vm, table, name, socket, remote, slot): (&raw::Vm, _, _, _, usize, Option<Slot>)| {
-            let lowest_free =
-                || (0..Slot::COUNT).filter_map(Slot::new).find(|slot| taken.insert((remote, *slot)));
-            let slot = slot.or_else(lowest_free).ok_or_else(|| no_slot_left(table, &remotes[remote]))?;
+        let resolve = |(vm, table, name, socket, remote, slot): (&raw::Vm, _, _, _, usize, _)| {
+            let slot = match slot {
+                Some(slot) => slot,
+                None => {
+                    self.lowest_free(remote, table).ok_or_else(|| no_slot_left(table, &remotes[remote]))?
+                }
+            };
             let alone = vms_of[remote] == 1 && !more;
             Ok(VmPlan {
                 name,
@@ -63,46 +57,75 @@ impl Resolver<'_> {
                 group: vm.group.as_ref().map(group).transpose()?,
                 slot,
                 remote,
-                policy: self.vm_policy(vm, alone)?,
+                policy: policy(vm, alone)?,
             })
         };
         checked.into_iter().map(resolve).collect()
     }
 
-    /// What a VM may do. `alone`: its remote has no other and will have none.
-    fn vm_policy(&self, vm: &raw::Vm, alone: bool) -> Result<VmPolicy, Fault> {
-        let mut addresses = Vec::new();
-        for value in &vm.addresses {
-            let address = remote_address(&keys::VM_ADDRESSES, value)?;
-            if addresses.contains(&address) {
-                let found = format!("{address:#x} again");
-                return Err(Fault::new(&keys::VM_ADDRESSES, start(value), found));
+    /// The slot that is said for a VM, or that is kept for it.
+    fn given_slot(&mut self, vm: &raw::Vm, remote: usize) -> Result<Option<Slot>, Fault> {
+        let its_own = |holder: &Holder| matches!(holder, Holder::Kept(name) if name == vm.name.get_ref());
+        let kept = self.slots.iter().find(|((at, _), holder)| *at == remote && its_own(holder));
+        let kept = kept.map(|((_, slot), _)| *slot);
+        let Some(value) = &vm.slot else { return Ok(kept) };
+        let slot = slot(value)?;
+        match kept {
+            Some(kept) if kept == slot => {}
+            Some(kept) => {
+                let expected = format!("{}, which rules for services mean by this VM", kept.number());
+                let fault = Fault::new(&keys::VM_SLOT, start(value), slot.number().to_string());
+                return Err(fault.expected(expected));
             }
-            addresses.push(address);
+            None => {
+                let place = (remote, slot);
+                let number = slot.number().to_string();
+                take(&mut self.slots, place, self.text, &keys::VM_SLOT, start(value), &number)?;
+            }
         }
-        let overflow = match &vm.overflow {
-            None if alone => Overflow::Block,
-            None => Overflow::Drop,
-            given => {
-                let choices = [("block", Overflow::Block), ("drop", Overflow::Drop)];
-                choice(&keys::VM_OVERFLOW, given.as_ref(), &choices)?
-            }
-        };
-        let weight = vm.weight.as_ref().map(|weight| number(&keys::VM_WEIGHT, weight, 1..=100));
-        let messages = vm.messages_per_second.as_ref();
-        let messages = messages.map(|limit| number(&keys::VM_MESSAGES_PER_SECOND, limit, 1..=u32::MAX));
-        let bytes = vm.bytes_per_second.as_ref();
-        let bytes =
-            bytes.map(|limit| number(&keys::VM_BYTES_PER_SECOND, limit, MAX_PAYLOAD as u64..=u64::MAX));
-        Ok(VmPolicy {
-            addresses,
-            strict: vm.strict,
-            overflow,
-            weight: weight.transpose()?.unwrap_or(1),
-            messages_per_second: messages.transpose()?,
-            bytes_per_second: bytes.transpose()?,
-        })
+        Ok(Some(slot))
     }
+
+    fn lowest_free(&mut self, remote: usize, table: usize) -> Option<Slot> {
+        let mut slots = (0..Slot::COUNT).filter_map(Slot::new);
+        let slot = slots.find(|slot| !self.slots.contains_key(&(remote, *slot)))?;
+        self.slots.insert((remote, slot), Holder::Line(line_at(self.text, table)));
+        Some(slot)
+    }
+}
+
+/// What a VM may do. `alone`: its remote has no other and will have none.
+fn policy(vm: &raw::Vm, alone: bool) -> Result<VmPolicy, Fault> {
+    let mut addresses = Vec::new();
+    for value in &vm.addresses {
+        let address = remote_address(&keys::VM_ADDRESSES, value)?;
+        if addresses.contains(&address) {
+            let found = format!("{address:#x} again");
+            return Err(Fault::new(&keys::VM_ADDRESSES, start(value), found));
+        }
+        addresses.push(address);
+    }
+    let overflow = match &vm.overflow {
+        None if alone => Overflow::Block,
+        None => Overflow::Drop,
+        given => {
+            let choices = [("block", Overflow::Block), ("drop", Overflow::Drop)];
+            choice(&keys::VM_OVERFLOW, given.as_ref(), &choices)?
+        }
+    };
+    let weight = vm.weight.as_ref().map(|weight| number(&keys::VM_WEIGHT, weight, 1..=100));
+    let messages = vm.messages_per_second.as_ref();
+    let messages = messages.map(|limit| number(&keys::VM_MESSAGES_PER_SECOND, limit, 1..=u32::MAX));
+    let bytes = vm.bytes_per_second.as_ref();
+    let bytes = bytes.map(|limit| number(&keys::VM_BYTES_PER_SECOND, limit, MAX_PAYLOAD as u64..=u64::MAX));
+    Ok(VmPolicy {
+        addresses,
+        strict: vm.strict,
+        overflow,
+        weight: weight.transpose()?.unwrap_or(1),
+        messages_per_second: messages.transpose()?,
+        bytes_per_second: bytes.transpose()?,
+    })
 }
 
 /// The remote that a VM talks to.

@@ -212,7 +212,7 @@ fn a_socket_that_is_used_twice_is_refused_with_the_other_line() {
     assert_eq!(
         refusal_with("/run/a.sock", "/run//core.doorbell"),
         "board.toml:13: key vm.socket: expected the path of a unix socket, 1 to 107 bytes, that nothing else in the \
-         file uses, found \"/run//core.doorbell\", which line 4 uses already"
+         file uses, found \"/run//core.doorbell\", which line 4 has given already"
     );
 }
 

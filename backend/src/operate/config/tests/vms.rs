@@ -163,12 +163,12 @@ fn a_control_socket_that_something_else_uses_is_refused_at_the_second() {
     assert_eq!(
         parse(Path::new("board.toml"), &text).unwrap_err().to_string(),
         "board.toml:14: key vm.socket: expected the path of a unix socket, 1 to 107 bytes, that nothing else in the \
-         file uses, found \"/run/a.sock\", which line 1 uses already"
+         file uses, found \"/run/a.sock\", which line 1 has given already"
     );
     let text = format!("control = \"/run/core.doorbell\"\n{MINIMAL}");
     assert!(parse(Path::new("board.toml"), &text).unwrap_err().to_string().contains(
         "board.toml:5: key remote.doorbell: expected the path of a unix socket, 1 to 107 bytes, that nothing else in \
-         the file uses, found \"/run/core.doorbell\", which line 1 uses already"
+         the file uses, found \"/run/core.doorbell\", which line 1 has given already"
     ));
     let text = format!("control = \"\"\n{MINIMAL}");
     assert!(

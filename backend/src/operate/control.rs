@@ -1,0 +1,18 @@
+//! The control socket: requests at run time.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | `protocol` | what a line says; the reference of the protocol is `backend/docs/control.md` |
+//! | `server` | the program's side: a thread that answers, one request at a time |
+//! | [`client`] | the side of `vhost-device-rpmsg vm` |
+//!
+//! What the requests do is not known here: the server is given a function that carries them out.
+
+pub mod client;
+mod protocol;
+mod server;
+
+pub(super) use self::{
+    protocol::{AllVms, Code, OneVm, Refusal, Request, VmReport},
+    server::{Control, Outcome},
+};

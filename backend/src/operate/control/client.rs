@@ -1,0 +1,151 @@
+//! Asking a running program for something, and printing what it says.
+
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+use thiserror::Error;
+
+use super::protocol::{AllVms, OneVm, Refusal, Reply, Request, VmReport};
+
+/// Longest wait for a reply: the program answers one client after the other, and removing a VM waits for its end.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest reply in bytes that is read: there are at most 127 VMs for each remote.
+const MAX_REPLY: u64 = 16 * 1024 * 1024;
+
+/// A request to a running program.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Its control socket.
+    pub(in crate::operate) control: PathBuf,
+    /// What is asked for.
+    pub(in crate::operate) request: Request,
+    /// Whether the reply is printed as it comes.
+    pub(in crate::operate) json: bool,
+}
+
+/// Why a request came to nothing.
+#[derive(Debug, Error)]
+pub enum CallError {
+    /// Nobody answers there.
+    #[error("cannot connect to control socket {}; is the program running, with this path as `control` in its configuration?", path.display())]
+    Connect {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The connection broke, or there was no reply in time.
+    #[error("control socket {}: cannot {what}", path.display())]
+    Broken {
+        /// The path.
+        path: PathBuf,
+        /// What could not be done.
+        what: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The reply is none.
+    #[error("control socket {}: expected a reply in JSON, found {found:?}", path.display())]
+    NotAReply {
+        /// The path.
+        path: PathBuf,
+        /// The beginning of what came.
+        found: String,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The program says no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The reply cannot be printed.
+    #[error("cannot print the reply")]
+    Print(#[source] io::Error),
+}
+
+impl Call {
+    /// Sends the request, waits for the reply and prints it.
+    ///
+    /// # Errors
+    /// Nobody who answers, and a refusal. The latter is printed before where the reply is wanted as it comes.
+    pub fn run(&self, output: &mut impl Write) -> Result<(), CallError> {
+        let line = self.exchange()?;
+        if self.json {
+            output.write_all(line.as_bytes()).map_err(CallError::Print)?;
+        }
+        let result = Reply::parse(&line).map_err(self.not_a_reply(&line))??;
+        if self.json {
+            return Ok(());
+        }
+        let text = match &self.request {
+            Request::AddVm(_) => added(&self.result::<OneVm>(result, &line)?.vm),
+            Request::RemoveVm(_) => {
+                format!("VM {} is served no more\n", self.result::<OneVm>(result, &line)?.vm.name)
+            }
+            Request::ListVms => table(&self.result::<AllVms>(result, &line)?.vms),
+        };
+        output.write_all(text.as_bytes()).map_err(CallError::Print)
+    }
+
+    /// Sends the request and returns the line that comes back.
+    fn exchange(&self) -> Result<String, CallError> {
+        let path = || self.control.clone();
+        let connect = |source| CallError::Connect { path: path(), source };
+        let broken = |what| move |source| CallError::Broken { path: path(), what, source };
+        let mut stream = UnixStream::connect(&self.control).map_err(connect)?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(broken("limit the wait for a reply"))?;
+        let sent = stream.write_all(format!("{}\n", self.request.to_json()).as_bytes());
+        match sent {
+            // Whoever turns us away may have said why.
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                return Err(broken("send the request")(error));
+            }
+            _ => {}
+        }
+        let mut line = String::new();
+        BufReader::new(stream.take(MAX_REPLY)).read_line(&mut line).map_err(broken("read the reply"))?;
+        Ok(line)
+    }
+
+    fn result<T: for<'de> Deserialize<'de>>(&self, result: Value, line: &str) -> Result<T, CallError> {
+        serde_json::from_value(result).map_err(self.not_a_reply(line))
+    }
+
+    fn not_a_reply(&self, line: &str) -> impl FnOnce(serde_json::Error) -> CallError {
+        let (path, found) = (self.control.clone(), line.trim_end().chars().take(64).collect());
+        move |source| CallError::NotAReply { path, found, source }
+    }
+}
+
+fn added(vm: &VmReport) -> String {
+    let VmReport { name, remote, slot, socket, connected: _ } = vm;
+    format!("VM {name} is served on {socket}, at remote {remote} in slot {slot}\n")
+}
+
+/// The VMs as a table with columns as wide as they have to be.
+fn table(vms: &[VmReport]) -> String {
+    let rows: Vec<[String; 5]> = [["NAME", "REMOTE", "SLOT", "FRONT-END", "SOCKET"].map(str::to_owned)]
+        .into_iter()
+        .chain(vms.iter().map(|vm| {
+            let front_end = if vm.connected { "connected" } else { "-" };
+            [&vm.name, &vm.remote, &vm.slot.to_string(), front_end, &vm.socket].map(str::to_owned)
+        }))
+        .collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths = [0, 1, 2, 3].map(width);
+    rows.iter()
+        .map(|[name, remote, slot, front_end, socket]| {
+            let [a, b, c, d] = widths;
+            format!("{name:a$}  {remote:b$}  {slot:c$}  {front_end:d$}  {socket}\n")
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+//! VMs that come and go, in front of a real remote.
+
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tempfile::TempDir;
+use vhost::VhostBackend;
+use vhost::vhost_user::Frontend;
+
+use super::*;
+use crate::bridge::policy::{Policy, VmPolicy};
+use crate::guest::device::FEATURES;
+use crate::operate::plan::{LinkPlan, Plan, RemotePlan, VmPlan, VmSocket};
+use crate::operate::remotes::Remote;
+use crate::operate::vms::Opened;
+use crate::rpmsg::address::Slot;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A program with the built-in core that serves VM `a`.
+struct Bench {
+    folder: TempDir,
+    vms: Vms,
+    going: Arc<Going>,
+    ended: Receiver<()>,
+}
+
+fn started() -> Bench {
+    let folder = tempfile::tempdir().unwrap();
+    let remote = RemotePlan { name: "core".to_owned(), link: LinkPlan::Loopback, policy: Policy::default() };
+    let a = VmPlan {
+        name: "a".to_owned(),
+        socket: VmSocket::Path(folder.path().join("a")),
+        mode: None,
+        group: None,
+        slot: Slot::ZERO,
+        remote: 0,
+        policy: VmPolicy::unlimited(crate::bridge::policy::Overflow::Drop),
+    };
+    let remotes = vec![Remote::start(&remote).unwrap()];
+    let plan = Plan { control: None, remotes: vec![remote], vms: vec![a.clone()] };
+    let (sender, ended) = channel();
+    let going = Arc::new(Going::new(move || sender.send(()).unwrap()));
+    let vms = Vms::new(plan, remotes);
+    vms.serve(Opened::open(a).unwrap(), &going).unwrap();
+    Bench { folder, vms, going, ended }
+}
+
+impl Bench {
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn ask(&self, request: &Value) -> Outcome {
+        handle(&self.vms, &self.going, Request::parse(request.to_string().as_bytes())?)
+    }
+
+    fn add(&self, name: &str, more: &Value) -> Outcome {
+        let mut vm = json!({"name": name, "socket": self.path(name)});
+        vm.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.ask(&json!({"version": 1, "request": "vm-add", "vm": vm}))
+    }
+
+    fn remove(&self, name: &str) -> Outcome {
+        self.ask(&json!({"version": 1, "request": "vm-remove", "name": name}))
+    }
+
+    fn list(&self) -> Vec<(String, u64, bool)> {
+        let list = self.ask(&json!({"version": 1, "request": "vm-list"})).unwrap();
+        let vms = list["vms"].as_array().unwrap();
+        let entry = |vm: &Value| {
+            let name = vm["name"].as_str().unwrap().to_owned();
+            (name, vm["slot"].as_u64().unwrap(), vm["connected"].as_bool().unwrap())
+        };
+        vms.iter().map(entry).collect()
+    }
+
+    fn wait_until_connected(&self, name: &str) {
+        let start = Instant::now();
+        while !self.list().iter().any(|(vm, _, connected)| vm == name && *connected) {
+            assert!(start.elapsed() < PATIENCE);
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.vms.end();
+    }
+}
+
+#[test]
+fn a_vm_that_is_added_is_served_like_any_other() {
+    let bench = started();
+    let added = bench.add("b", &json!({"mode": "0600", "weight": 3, "slot": null})).unwrap();
+    let socket = bench.path("b");
+    let expected = json!({"name": "b", "remote": "core", "slot": 1, "socket": socket, "connected": false});
+    assert_eq!(added, json!({"vm": expected}));
+    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let front_end = Frontend::connect(&socket, 2).unwrap();
+    front_end.set_owner().unwrap();
+    assert_eq!(front_end.get_features().unwrap(), FEATURES);
+    bench.wait_until_connected("b");
+    assert_eq!(bench.list(), [("a".to_owned(), 0, false), ("b".to_owned(), 1, true)]);
+}
+
+#[test]
+fn a_vm_that_is_removed_is_disconnected_and_its_socket_gone() {
+    let bench = started();
+    bench.add("b", &json!({})).unwrap();
+    let mut front_end = UnixStream::connect(bench.path("b")).unwrap();
+    bench.wait_until_connected("b");
+    let removed = bench.remove("b").unwrap();
+    assert_eq!((&removed["vm"]["name"], &removed["vm"]["connected"]), (&json!("b"), &json!(false)));
+    front_end.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(front_end.read(&mut [0]).unwrap(), 0);
+    assert!(!bench.path("b").exists());
+    assert_eq!(bench.list(), [("a".to_owned(), 0, false)]);
+}
+
+#[test]
+fn a_vm_of_the_configuration_can_be_removed_and_come_back() {
+    let bench = started();
+    for _ in 0..3 {
+        bench.remove("a").unwrap();
+        assert!(bench.list().is_empty() && !bench.path("a").exists());
+        bench.add("a", &json!({"slot": 0})).unwrap();
+        assert_eq!(bench.list(), [("a".to_owned(), 0, false)]);
+        assert!(UnixStream::connect(bench.path("a")).is_ok());
+    }
+}
+
+#[test]
+fn a_vm_without_a_front_end_is_removed_at_once() {
+    let bench = started();
+    let start = Instant::now();
+    bench.remove("a").unwrap();
+    assert!(start.elapsed() < PATIENCE / 2);
+}
+
+#[test]
+fn a_vm_that_is_not_there_cannot_be_removed() {
+    let bench = started();
+    bench.add("b", &json!({})).unwrap();
+    let message = "key name: expected the name of a VM, of which there are: a, b, found \"c\"";
+    assert_eq!(bench.remove("c"), Err(Refusal::new(Code::NotFound, message)));
+}
+
+#[test]
+fn a_vm_with_wrong_keys_or_those_of_another_is_refused_and_nothing_is_left_of_it() {
+    let bench = started();
+    for (name, more, message) in [
+        ("a", json!({}), "key vm.name: expected a name of "),
+        ("b", json!({"slot": 0}), "key vm.slot: expected a number from 0 to 126"),
+        ("b", json!({"slot": 1.5}), "key vm.slot: expected an integer: "),
+        ("b", json!({"socket": bench.path("a")}), "key vm.socket: expected the path of a unix socket"),
+        ("b", json!({"socket": ["/b"]}), "key vm.socket: expected a string: "),
+        ("b", json!({"remote": "dsp"}), "key vm.remote: expected the name of a remote"),
+        ("b", json!({"sloth": 1}), "key vm.sloth: expected one of name, socket, "),
+        ("b", json!({"addresses": [null]}), "key vm: expected values that TOML has too"),
+        ("b", json!({"slot": u64::MAX}), "key vm: expected values that TOML has too"),
+    ] {
+        let refusal = bench.add(name, &more).unwrap_err();
+        assert_eq!(refusal.code, Code::Vm);
+        assert!(refusal.message.starts_with(message), "{}", refusal.message);
+    }
+    let refusal = bench.ask(&json!({"version": 1, "request": "vm-add", "vm": {}})).unwrap_err();
+    assert!(refusal.message.starts_with("key vm.name: expected a name of "), "{}", refusal.message);
+    assert_eq!(bench.list(), [("a".to_owned(), 0, false)]);
+    assert!(!bench.path("b").exists());
+}
+
+#[test]
+fn a_vm_whose_socket_cannot_be_made_is_refused_with_the_cause() {
+    let bench = started();
+    std::fs::write(bench.path("b"), "precious").unwrap();
+    let refusal = bench.add("b", &json!({})).unwrap_err();
+    assert_eq!(refusal.code, Code::Failed);
+    assert!(refusal.message.contains("found a file of another kind"), "{}", refusal.message);
+    assert!(bench.path("b").exists());
+
+    let refusal = bench.add("c", &json!({"group": "no such group"})).unwrap_err();
+    assert!(refusal.message.contains("expected a group of this host"), "{}", refusal.message);
+    assert!(!bench.path("c").exists());
+    bench.add("c", &json!({})).unwrap();
+}
+
+#[test]
+fn the_last_vm_that_is_removed_ends_the_program_only_where_no_other_can_come() {
+    let bench = started();
+    bench.remove("a").unwrap();
+    assert!(bench.ended.try_recv().is_err());
+    let Bench { going, .. } = &bench;
+    assert_eq!(Arc::strong_count(going), 1);
+}
+
+#[test]
+fn a_connection_that_was_handed_over_keeps_the_program_going_until_it_ends() {
+    let (front_end, ours) = UnixStream::pair().unwrap();
+    let mut bench = started();
+    let slot = Slot::new(1).unwrap();
+    let plan = VmPlan {
+        name: "b".to_owned(),
+        socket: VmSocket::Fd(std::os::fd::AsRawFd::as_raw_fd(&ours)),
+        mode: Some(0o600),
+        group: None,
+        slot,
+        remote: 0,
+        policy: VmPolicy::unlimited(crate::bridge::policy::Overflow::Drop),
+    };
+    bench.vms.serve(Opened::open(plan).unwrap(), &bench.going).unwrap();
+    drop(ours);
+    bench.remove("a").unwrap();
+    bench.going = Arc::new(Going::new(|| ()));
+    assert!(bench.ended.try_recv().is_err());
+    drop(front_end);
+    bench.ended.recv_timeout(PATIENCE).unwrap();
+}
