@@ -126,7 +126,7 @@ impl Vm {
             .arg(guest.join("bzImage"))
             .arg("-initrd")
             .arg(guest.join("initramfs.cpio.gz"))
-            .args(["-append", &format!("console=ttyS0 {}", kind.arguments)])
+            .args(["-append", &format!("console=ttyS0 no_timer_check {}", kind.arguments)])
             .args(["-serial", "file:/dev/stderr"])
             .args(["-device", &format!("virtio-serial-{transport}"), "-device", "virtconsole,chardev=agent"])
             .args(["-chardev", "stdio,id=agent,signal=off"])
