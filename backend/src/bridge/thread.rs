@@ -276,7 +276,7 @@ impl Worker {
     /// Which mailbox is registered and which should be, where these differ.
     fn mailbox_to_watch(&mut self) -> Option<(Watched, Watched)> {
         let mailbox = self.relay.remote.mailbox();
-        let new = mailbox.map(|mailbox| (mailbox.as_raw_fd(), mailbox.wants_write()));
+        let new = mailbox.map(|mailbox| (mailbox.descriptor(), mailbox.wants_write()));
         let old = std::mem::replace(&mut self.watched, new);
         (old != new).then_some((old, new))
     }
@@ -373,7 +373,7 @@ impl MutEventSubscriber for Worker {
                 let change = self.relay.remote.on_mailbox(now);
                 if let Some(retired) = self.relay.remote.take_retired_mailbox() {
                     self.watched = None;
-                    forget(ops, mailbox_events((retired.as_raw_fd(), false)));
+                    forget(ops, mailbox_events((retired.descriptor(), false)));
                 }
                 if let Some(change) = change {
                     self.relay.remote_changed(change);

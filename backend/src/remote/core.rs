@@ -21,7 +21,7 @@ use log::{debug, info, warn};
 use thiserror::Error;
 
 use super::attach::RpmsgVdev;
-use super::mailbox::{Signals, SocketMailbox};
+use super::mailbox::{Mailbox, Request, Signals, SocketMailbox};
 use super::memory::{Access, CarveoutError, Carveouts, Region};
 use super::vring::VringFault;
 use crate::causes::Causes;
@@ -137,9 +137,9 @@ enum StartError {
 #[derive(Debug)]
 pub struct RemoteCore {
     config: RemoteConfig,
-    mailbox: Option<SocketMailbox>,
+    mailbox: Option<Box<dyn Mailbox>>,
     /// A closed mailbox whose descriptor somebody may still be waiting for.
-    retired: Option<SocketMailbox>,
+    retired: Option<Box<dyn Mailbox>>,
     carveouts: Option<Carveouts>,
     /// Device and inode numbers of the memory files that are mapped: a new file is a new core.
     identity: Vec<(u64, u64)>,
@@ -181,19 +181,19 @@ impl RemoteCore {
     }
 
     /// The mailbox, to wait for its signals; another one after every new connection.
-    pub fn mailbox(&self) -> Option<&SocketMailbox> {
-        self.mailbox.as_ref()
+    pub fn mailbox(&self) -> Option<&dyn Mailbox> {
+        self.mailbox.as_deref()
     }
 
     /// The mailbox that was closed, to stop waiting for it before its descriptor is closed too.
-    pub fn take_retired_mailbox(&mut self) -> Option<SocketMailbox> {
+    pub fn take_retired_mailbox(&mut self) -> Option<Box<dyn Mailbox>> {
         self.retired.take()
     }
 
     /// The device together with the mailbox to kick, if the core is attached.
     #[inline]
-    pub fn attached(&mut self) -> Option<(&mut RpmsgVdev, &mut SocketMailbox)> {
-        Some((self.device.as_mut()?, self.mailbox.as_mut()?))
+    pub fn attached(&mut self) -> Option<(&mut RpmsgVdev, &mut dyn Mailbox)> {
+        Some((self.device.as_mut()?, self.mailbox.as_mut()?.as_mut()))
     }
 
     /// When [`on_timer`](Self::on_timer) is due.
@@ -215,7 +215,7 @@ impl RemoteCore {
     pub fn on_mailbox(&mut self, now: Instant) -> Option<Change> {
         let mailbox = self.mailbox.as_mut()?;
         let mut signals = Signals::default();
-        mailbox.flush();
+        mailbox.flush(now);
         let received = mailbox.receive(&mut signals);
         self.unknown_signals += signals.unknown;
         if let Err(error) = received {
@@ -253,7 +253,7 @@ impl RemoteCore {
         if self.mailbox.is_none() {
             match self.connect() {
                 Ok(mailbox) => {
-                    self.mailbox = Some(mailbox);
+                    self.mailbox = Some(Box::new(mailbox));
                     self.connected_at = now;
                     self.attempts = 0;
                 }
@@ -269,7 +269,7 @@ impl RemoteCore {
             return self.attach_running(now);
         }
         if let Some(mailbox) = &mut self.mailbox {
-            mailbox.ask_state();
+            mailbox.request(Request::State);
         }
         self.retry(now, self.attempts.saturating_add(1));
         None
