@@ -190,14 +190,14 @@ proptest! {
         prop_assert!(index >= 0.99, "{index} {:?}", world.bytes_by_weight(0, vms));
     }
 
+    /// The remote's buffers are what is scarce then, whatever is in them; so all messages are of one length.
     #[test]
-    fn vms_get_a_slow_remote_by_weight(weights in vec(1..=4_u8, 2..8), consumed in 1..64_usize, seed: u64) {
+    fn vms_get_a_slow_remote_by_weight(weights in vec(1..=4_u8, 2..8), consumed in 1..64_usize, payload in 1..=496_usize) {
         let vms = weights.len();
         let mut world = World::new(256, &weights);
-        let mut random = random(seed);
-        flood(&mut world, 1000, consumed, |_| random(497));
+        flood(&mut world, 1000, consumed, |_| payload);
         let since = world.went.len();
-        flood(&mut world, vms * 1000, consumed, |_| random(497));
+        flood(&mut world, vms * 1000, consumed, |_| payload);
         let index = jain(&world.bytes_by_weight(since, vms));
         prop_assert!(index >= 0.99, "{index} {:?}", world.bytes_by_weight(0, vms));
     }
