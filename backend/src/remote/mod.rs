@@ -15,9 +15,11 @@
 //! | [`resource_table`] | the codec of the resource table |
 //! | [`vring`] | the driver's side of a split vring in carveout memory |
 //! | [`mailbox`] | how host and remote ring each other's bell |
+//! | [`firmware`] | an ELF file, loaded into the carveouts |
 
 pub mod attach;
 pub mod core;
+pub mod firmware;
 pub mod layout;
 pub mod mailbox;
 pub mod memory;

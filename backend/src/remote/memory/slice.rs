@@ -98,6 +98,15 @@ impl CarveoutSlice {
         unsafe { into_carveout(to, source.as_ptr(), source.len(), self.access()) }
     }
 
+    /// Sets the `len` bytes from `offset` on to zero.
+    pub fn write_zeros(&self, offset: usize, len: usize) {
+        const ZEROS: [u8; 4096] = [0; 4096];
+        let cleared = self.subslice(offset, len);
+        for done in (0..len).step_by(ZEROS.len()) {
+            cleared.write_bytes(done, &ZEROS[..ZEROS.len().min(len - done)]);
+        }
+    }
+
     /// Copies the whole of a piece of another VM's or process's memory to `offset`.
     #[inline]
     pub fn copy_from(&self, offset: usize, source: &VolatileSlice<'_>) {
@@ -152,6 +161,20 @@ mod tests {
                 let data: [u8; 37] = std::array::from_fn(|i| u8::try_from(i + offset).unwrap());
                 slice.write_bytes(offset, &data);
                 assert_eq!(slice.read_bytes::<37>(offset), data);
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_are_written_to_the_range_and_nowhere_else() {
+        for access in [Access::Normal, Access::Device] {
+            for (offset, len) in [(0, 0), (3, 1), (1, 4096), (8, 4097), (5, 0x2FF0)] {
+                let slice = carveouts(0x3000, 0, access).slice(0, 0x3000, 16).unwrap();
+                slice.write_bytes(0, &[0xFF; 0x3000]);
+                slice.write_zeros(offset, len);
+                let mut expected = [0xFF; 0x3000];
+                expected[offset..offset + len].fill(0);
+                assert!(slice.read_bytes::<0x3000>(0) == expected, "{len} bytes from {offset} on");
             }
         }
     }
