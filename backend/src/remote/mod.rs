@@ -16,6 +16,8 @@
 //! | [`vring`] | the driver's side of a split vring in carveout memory |
 //! | [`mailbox`] | how host and remote ring each other's bell |
 //! | [`firmware`] | an ELF file, loaded into the carveouts |
+//! | [`power`] | starting and stopping a core: commands, Linux's remoteproc, a register |
+//! | `text` | what programs and firmware say, fit for logs |
 
 pub mod attach;
 pub mod core;
@@ -25,7 +27,9 @@ pub mod mailbox;
 pub mod memory;
 pub mod messages;
 mod placement;
+pub mod power;
 pub mod resource_table;
+mod text;
 pub mod vring;
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod copy;
 mod slice;
 
 use std::fs::File;
+use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -94,7 +95,7 @@ pub enum CarveoutError {
 
 impl Region {
     /// Maps `size` bytes of `file` from `offset` on, shared, as the memory that the remote core sees at
-    /// `device_address`.
+    /// `device_address`. A device like `/dev/mem` has no size: its driver refuses what is not there.
     ///
     /// # Errors
     /// A file that is too small, or one that cannot be mapped.
@@ -105,9 +106,9 @@ impl Region {
         device_address: u64,
         access: Access,
     ) -> Result<Self, CarveoutError> {
-        let found = file.metadata().map_err(CarveoutError::Size)?.len();
-        let expected = offset.saturating_add(size as u64);
-        if found < expected {
+        let metadata = file.metadata().map_err(CarveoutError::Size)?;
+        let (found, expected) = (metadata.len(), offset.saturating_add(size as u64));
+        if found < expected && !metadata.file_type().is_char_device() {
             return Err(CarveoutError::FileTooSmall { expected, found });
         }
         let map = MmapRegion::from_file(FileOffset::new(file, offset), size)
@@ -272,6 +273,15 @@ mod tests {
     fn a_misaligned_address_is_refused() {
         let error = carveouts(0x1000, 0, Access::Normal).slice(6, 4, 4).unwrap_err();
         assert_eq!(error.to_string(), "device address 0x6 is not aligned to 4 bytes");
+    }
+
+    #[test]
+    fn a_device_without_a_size_can_be_mapped() {
+        let device = File::options().read(true).write(true).open("/dev/zero").unwrap();
+        let region = Region::map(device, 0, 0x1000, 0x4000, Access::Device).unwrap();
+        let word = Carveouts::new(vec![region]).slice(0x4FFC, 4, 4).unwrap();
+        word.write_u32(0, 7);
+        assert_eq!(word.read_u32(0), 7);
     }
 
     #[test]
