@@ -225,11 +225,21 @@ mod tests {
     fn a_command_that_takes_too_long_is_killed_with_all_it_has_started() {
         let directory = tempfile::tempdir().unwrap();
         let life = pipe(&directory, "life");
-        let listener = listen_to(&life);
-        let script = "exec 3> \"$0\"; echo waiting >&2; sleep 1000 & wait";
-        let limit = Duration::from_secs(1);
-        let error = run(Step::Start, &shell(script, life.to_str().unwrap()), limit).unwrap_err();
-        assert!(matches!(error, PowerError::TimedOut { .. }), "{error}");
+        let mut listener = listen_to(&life);
+        let script = "exec 3> \"$0\"; sleep 1000 & echo up >&3; wait".to_owned();
+        let mut running =
+            Running::spawn("sh", &["-c".to_owned(), script, life.to_str().unwrap().to_owned()]).unwrap();
+        let mut ready = [PollFd::new(&listener, PollFlags::IN)];
+        assert_eq!(wait_for(&mut ready, Duration::from_secs(30)).unwrap(), 1);
+        listener.read_exact(&mut [0; 3]).unwrap();
+        assert_eq!(running.wait(Instant::now()).unwrap(), None);
+        drop(running);
         wait_for_the_end(&listener);
+    }
+
+    #[test]
+    fn a_command_that_takes_too_long_is_told_with_the_time_it_had() {
+        let error = run(Step::Stop, &shell("exec sleep 1000", ""), Duration::from_millis(10)).unwrap_err();
+        assert!(error.to_string().contains("had not ended after 0.01 s"), "{error}");
     }
 }
