@@ -16,11 +16,13 @@
 //! | [`vring`] | the driver's side of a split vring in carveout memory |
 //! | [`mailbox`] | how host and remote ring each other's bell |
 //! | [`firmware`] | an ELF file, loaded into the carveouts |
+//! | [`dump`] | the carveouts as an ELF core file |
 //! | [`power`] | starting and stopping a core: commands, Linux's remoteproc, a register |
 //! | `text` | what programs and firmware say, fit for logs |
 
 pub mod attach;
 pub mod core;
+pub mod dump;
 pub mod firmware;
 pub mod layout;
 pub mod mailbox;

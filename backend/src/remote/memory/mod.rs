@@ -183,6 +183,13 @@ impl Carveouts {
             })
     }
 
+    /// Each region as a whole, with its device address.
+    pub fn slices(&self) -> impl Iterator<Item = (u64, CarveoutSlice)> {
+        self.regions
+            .iter()
+            .map(|region| (region.device_address, CarveoutSlice::new(Arc::clone(region), 0, region.size())))
+    }
+
     /// The physical address of a device address.
     pub fn physical_address(&self, device_address: u64) -> Option<u64> {
         self.regions()
