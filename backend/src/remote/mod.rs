@@ -17,6 +17,7 @@
 //! | [`mailbox`] | how host and remote ring each other's bell |
 //! | [`firmware`] | an ELF file, loaded into the carveouts |
 //! | [`dump`] | the carveouts as an ELF core file |
+//! | [`trace`] | what the firmware writes to its trace buffers |
 //! | [`power`] | starting and stopping a core: commands, Linux's remoteproc, a register |
 //! | `text` | what programs and firmware say, fit for logs |
 
@@ -32,6 +33,7 @@ mod placement;
 pub mod power;
 pub mod resource_table;
 mod text;
+pub mod trace;
 pub mod vring;
 
 #[cfg(test)]
