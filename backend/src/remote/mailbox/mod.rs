@@ -3,7 +3,9 @@
 //! A kick says "the vring with this notifyid has news" and nothing else; the news is in the vring. So kicks may
 //! be merged, but never lost.
 
+mod registers;
 mod socket;
+mod uio;
 
 use std::fmt::Debug;
 use std::io;
@@ -12,7 +14,9 @@ use std::time::Instant;
 
 use thiserror::Error;
 
+pub use registers::{MappedRegisters, Registers};
 pub use socket::SocketMailbox;
+pub use uio::{UioDevices, UioError, UioMap};
 
 /// Highest notifyid that fits beside the control bytes of the `socket` link.
 pub const MAX_NOTIFYID: u32 = 0xEF;
