@@ -5,7 +5,7 @@
 //! | `/sys/class/uio/uioN/name` | name of the device tree node, or its `linux,uio-name` |
 //! | `.../maps/mapM/addr`, `size` | physical address and size in bytes of what can be mapped: whole pages |
 //! | `.../maps/mapM/offset` | where the controller starts in the first page |
-//! | `/dev/uioN` | to be mapped at M times the page size; reading it tells of interrupts |
+//! | `/dev/uioN` | to be mapped at M times the page size; its interrupt is described at [`Interrupt`](super::Interrupt) |
 //!
 //! Source: Linux `Documentation/driver-api/uio-howto.rst`, `drivers/uio/uio.c`, `uio_pdrv_genirq.c`.
 
