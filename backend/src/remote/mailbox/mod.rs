@@ -6,11 +6,13 @@
 //! | family | file | host to remote | remote to host | besides kicks |
 //! |---|---|---|---|---|
 //! | socket | `socket.rs` | byte = notifyid | byte = notifyid | ready, running, crashed, echo, shut down |
+//! | NXP i.MX MU | [`ImxMu`] | word = notifyid << 16, or notifyid | a word, whatever it says | doorbell = ready |
 //! | TI mailbox | [`OmapMailbox`] | FIFO word = notifyid | FIFO word = notifyid | ready, crashed, echo, shut down: FIFO words |
 //!
 //! Hardware is reached through UIO ([`UioDevices`]): [`Registers`] are mapped, and an [`Interrupt`] is a descriptor. All
 //! families handle it alike: take the interrupt, look at the registers, switch the line on, look once more.
 
+mod imx_mu;
 mod interrupt;
 mod omap_mailbox;
 mod pending;
@@ -28,6 +30,7 @@ use std::time::Instant;
 
 use thiserror::Error;
 
+pub use imx_mu::{ImxMu, MuConfig, MuVersion, MuWord};
 pub use interrupt::Interrupt;
 pub use omap_mailbox::{OmapConfig, OmapMailbox, OmapVersion};
 pub use registers::{MappedRegisters, Registers};

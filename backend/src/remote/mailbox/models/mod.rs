@@ -10,6 +10,7 @@
 //! race there is on hardware is played by one thread and can be played again.
 
 pub(super) mod bench;
+pub(super) mod imx_mu;
 pub(super) mod omap_mailbox;
 
 use std::collections::VecDeque;
