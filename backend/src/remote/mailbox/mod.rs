@@ -2,8 +2,26 @@
 //!
 //! A kick says "the vring with this notifyid has news" and nothing else; the news is in the vring. So kicks may
 //! be merged, but never lost.
+//!
+//! | family | file | host to remote | remote to host | besides kicks |
+//! |---|---|---|---|---|
+//! | socket | `socket.rs` | byte = notifyid | byte = notifyid | ready, running, crashed, echo, shut down |
+//! | NXP i.MX MU | [`ImxMu`] | word = notifyid << 16, or notifyid | a word, whatever it says | doorbell = ready |
+//! | TI mailbox | [`OmapMailbox`] | FIFO word = notifyid | FIFO word = notifyid | ready, crashed, echo, shut down: FIFO words |
+//!
+//! Hardware is reached through UIO ([`UioDevices`]): [`Registers`] are mapped, and an [`Interrupt`] is a descriptor. All
+//! families handle it alike: take the interrupt, look at the registers, switch the line on, look once more.
 
+mod imx_mu;
+mod interrupt;
+mod omap_mailbox;
+mod pending;
+mod registers;
 mod socket;
+mod uio;
+
+#[cfg(test)]
+mod models;
 
 use std::fmt::Debug;
 use std::io;
@@ -12,7 +30,12 @@ use std::time::Instant;
 
 use thiserror::Error;
 
+pub use imx_mu::{ImxMu, MuConfig, MuVersion, MuWord};
+pub use interrupt::Interrupt;
+pub use omap_mailbox::{OmapConfig, OmapMailbox, OmapVersion};
+pub use registers::{MappedRegisters, Registers};
 pub use socket::SocketMailbox;
+pub use uio::{UioDevices, UioError, UioMap};
 
 /// Highest notifyid that fits beside the control bytes of the `socket` link.
 pub const MAX_NOTIFYID: u32 = 0xEF;
@@ -26,8 +49,9 @@ pub trait Mailbox: Debug + Send {
     /// Whether [`descriptor`](Self::descriptor) is to be waited for until it is writable too.
     fn wants_write(&self) -> bool;
 
-    /// When [`flush`](Self::flush) is to be called although nothing has come in: something is kept, and this mailbox
-    /// has no interrupt that would tell when it can be sent.
+    /// When [`flush`](Self::flush) and [`receive`](Self::receive) are to be called although
+    /// [`descriptor`](Self::descriptor) is not readable: something is kept or an answer is waited for, and this mailbox has
+    /// no interrupt that would tell.
     fn retry_at(&self) -> Option<Instant>;
 
     /// Kicks the vring with this notifyid, which must not be above [`MAX_NOTIFYID`].
@@ -40,7 +64,8 @@ pub trait Mailbox: Debug + Send {
     /// Sends what is kept, as far as that is possible now.
     fn flush(&mut self, now: Instant);
 
-    /// Takes what has come in and adds it to `signals`.
+    /// Takes what has come in and adds it to `signals`. To be called once after opening too: a predecessor that was killed
+    /// may have cleared an interrupt and not got to its news.
     ///
     /// # Errors
     /// A mailbox that is gone for good; it is to be made anew.
@@ -79,6 +104,49 @@ pub struct Signals {
     pub detached: bool,
     /// Signals that mean nothing; ignored.
     pub unknown: u64,
+}
+
+/// Why a hardware mailbox cannot be used.
+#[derive(Debug, Error)]
+pub enum HardwareError {
+    /// Its UIO device cannot be used.
+    #[error(transparent)]
+    Uio(#[from] UioError),
+    /// A number in its configuration is beyond what the controller has.
+    #[error(
+        "{what} {found} does not exist in this {controller}, whose highest is {highest}; correct the configuration, or the controller's address"
+    )]
+    NoSuch {
+        /// What is numbered.
+        what: &'static str,
+        /// The number asked for.
+        found: u32,
+        /// The highest number that there is.
+        highest: i64,
+        /// What the controller is.
+        controller: &'static str,
+    },
+    /// The interrupt line cannot be switched on.
+    #[error(
+        "cannot switch the interrupt of the mailbox's UIO device on; its device tree node needs `interrupts`, and the driver uio_pdrv_genirq"
+    )]
+    Interrupt(#[source] MailboxClosed),
+    /// The UIO device cannot be waited for.
+    #[error("cannot wait for the interrupt of the mailbox's UIO device")]
+    Wait(#[source] io::Error),
+}
+
+/// Checks a number against the count of what there is, from 0 on.
+fn check_exists(
+    controller: &'static str,
+    what: &'static str,
+    found: u8,
+    count: u32,
+) -> Result<(), HardwareError> {
+    if u32::from(found) < count {
+        return Ok(());
+    }
+    Err(HardwareError::NoSuch { what, found: found.into(), highest: i64::from(count) - 1, controller })
 }
 
 /// A mailbox is gone.
