@@ -12,6 +12,7 @@
 pub(super) mod bench;
 pub(super) mod imx_mu;
 pub(super) mod omap_mailbox;
+pub(super) mod zynqmp_ipi;
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
