@@ -7,6 +7,7 @@
 //! |---|---|---|---|---|
 //! | socket | `socket.rs` | byte = notifyid | byte = notifyid | ready, running, crashed, echo, shut down |
 //! | NXP i.MX MU | [`ImxMu`] | word = notifyid << 16, or notifyid | a word, whatever it says | doorbell = ready |
+//! | ST IPCC | [`Stm32Ipcc`] | a channel per vring | the same channels | shut down, detach: channels of their own |
 //! | TI mailbox | [`OmapMailbox`] | FIFO word = notifyid | FIFO word = notifyid | ready, crashed, echo, shut down: FIFO words |
 //! | ZynqMP IPI | [`ZynqmpIpi`] | notifyid in a message buffer, trigger | an interrupt | |
 //!
@@ -19,6 +20,7 @@ mod omap_mailbox;
 mod pending;
 mod registers;
 mod socket;
+mod stm32_ipcc;
 mod uio;
 mod zynqmp_ipi;
 
@@ -37,6 +39,7 @@ pub use interrupt::Interrupt;
 pub use omap_mailbox::{OmapConfig, OmapMailbox, OmapVersion};
 pub use registers::{MappedRegisters, Registers};
 pub use socket::SocketMailbox;
+pub use stm32_ipcc::{IpccConfig, IpccNodes, Stm32Ipcc};
 pub use uio::{UioDevices, UioError, UioMap};
 pub use zynqmp_ipi::{IpiConfig, ZynqmpIpi};
 
