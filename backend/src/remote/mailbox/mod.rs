@@ -7,7 +7,9 @@
 //! |---|---|---|---|---|
 //! | socket | `socket.rs` | byte = notifyid | byte = notifyid | ready, running, crashed, echo, shut down |
 //! | NXP i.MX MU | [`ImxMu`] | word = notifyid << 16, or notifyid | a word, whatever it says | doorbell = ready |
+//! | ST IPCC | [`Stm32Ipcc`] | a channel per vring | the same channels | shut down, detach: channels of their own |
 //! | TI mailbox | [`OmapMailbox`] | FIFO word = notifyid | FIFO word = notifyid | ready, crashed, echo, shut down: FIFO words |
+//! | ZynqMP IPI | [`ZynqmpIpi`] | notifyid in a message buffer, trigger | an interrupt | |
 //!
 //! Hardware is reached through UIO ([`UioDevices`]): [`Registers`] are mapped, and an [`Interrupt`] is a descriptor. All
 //! families handle it alike: take the interrupt, look at the registers, switch the line on, look once more.
@@ -18,7 +20,9 @@ mod omap_mailbox;
 mod pending;
 mod registers;
 mod socket;
+mod stm32_ipcc;
 mod uio;
+mod zynqmp_ipi;
 
 #[cfg(test)]
 mod models;
@@ -35,7 +39,9 @@ pub use interrupt::Interrupt;
 pub use omap_mailbox::{OmapConfig, OmapMailbox, OmapVersion};
 pub use registers::{MappedRegisters, Registers};
 pub use socket::SocketMailbox;
+pub use stm32_ipcc::{IpccConfig, IpccNodes, Stm32Ipcc};
 pub use uio::{UioDevices, UioError, UioMap};
+pub use zynqmp_ipi::{IpiConfig, ZynqmpIpi};
 
 /// Highest notifyid that fits beside the control bytes of the `socket` link.
 pub const MAX_NOTIFYID: u32 = 0xEF;

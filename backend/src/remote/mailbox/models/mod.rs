@@ -12,6 +12,8 @@
 pub(super) mod bench;
 pub(super) mod imx_mu;
 pub(super) mod omap_mailbox;
+pub(super) mod stm32_ipcc;
+pub(super) mod zynqmp_ipi;
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
