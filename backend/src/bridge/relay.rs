@@ -22,6 +22,7 @@ use crate::log_limit::LogLimit;
 use crate::remote::attach::RpmsgVdev;
 use crate::remote::mailbox::Mailbox;
 use crate::remote::vring::VringFault;
+use crate::remote::watch::Traffic;
 use crate::rpmsg::ServiceName;
 use crate::rpmsg::address::{Session, Slot};
 
@@ -111,6 +112,22 @@ impl Relay {
     /// Does what is due at the desks.
     pub(super) fn on_timer(&mut self, now: Instant) {
         self.tick_desks(now);
+    }
+
+    /// What can be seen of the remote here.
+    #[inline]
+    pub(super) fn traffic(&mut self) -> Traffic {
+        let is_waited_for = self.stalled;
+        self.device.as_mut().map_or(Traffic::default(), |device| Traffic {
+            moved: device.progress(),
+            in_flight: device.outbound.in_flight(),
+            is_waited_for,
+        })
+    }
+
+    /// Whether a driver of any VM is up.
+    pub(super) fn is_used(&self) -> bool {
+        self.vms.iter().flatten().any(|vm| vm.account.is_in_session())
     }
 
     /// Looks at every ring in the next sweep.

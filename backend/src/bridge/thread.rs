@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -25,18 +26,26 @@ use crate::guest::Queue;
 use crate::guest::port::{QueueIndex, QueueOwner};
 use crate::log_limit::LogLimit;
 use crate::remote::attach::RpmsgVdev;
-use crate::remote::core::{Change, RemoteCore};
+use crate::remote::core::{Change, Inspection, NoFirmware, Order, RemoteCore};
+use crate::remote::watch::Traffic;
 use crate::rpmsg::address::Slot;
 
 /// How soon a VM that found no buffer at the remote looks again: some firmware (rpmsg-lite) never tells of consumed
 /// buffers.
 const STALL_RETRY: Duration = Duration::from_millis(10);
 
-/// What an event is about: a command, the mailbox, the timer, or from [`TOKEN_QUEUES`] on a queue's kick.
+/// What an event is about: a command, the mailbox, the timer, what the remote's service thread has done, its watchdog, who
+/// counts on it, or from [`TOKEN_QUEUES`] on a queue's kick.
 const TOKEN_COMMAND: u32 = 0;
 const TOKEN_MAILBOX: u32 = 1;
 const TOKEN_TIMER: u32 = 2;
-const TOKEN_QUEUES: u32 = 3;
+const TOKEN_CHORES: u32 = 3;
+const TOKEN_WATCHDOG: u32 = 4;
+const TOKEN_PRESENCE: u32 = 5;
+const TOKEN_QUEUES: u32 = 6;
+
+/// Descriptors of the remote that are waited for, which come and go.
+const REMOTE_TOKENS: [u32; 4] = [TOKEN_MAILBOX, TOKEN_CHORES, TOKEN_WATCHDOG, TOKEN_PRESENCE];
 
 /// A VM that the bridge serves.
 #[derive(Clone, Debug)]
@@ -83,17 +92,21 @@ enum Command {
     Release(Slot, QueueIndex),
     CallBy(Slot, QueueIndex, Option<File>),
     Disconnected(Slot),
+    Order(Order),
+    Inspect,
     Stop,
 }
 
 /// What a command comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Answer {
     Done,
     /// Index of the queue's next entry.
     Released(u16),
     /// It could not be done.
     Refused,
+    Ordered(Result<(), NoFirmware>),
+    Inspected(Inspection),
 }
 
 type Request = (Command, SyncSender<Answer>);
@@ -144,7 +157,7 @@ impl Bridge {
             wake: Arc::clone(&wake),
             timer,
             timer_set: None,
-            watched: None,
+            watched: [None; REMOTE_TOKENS.len()],
             stalled_until: None,
             stop: false,
         };
@@ -172,7 +185,26 @@ impl Bridge {
         self.commands.call(Command::RemoveVm(slot));
     }
 
-    /// Detaches from the remote and ends the thread.
+    /// Switches the remote on or off. It takes its time; [`inspect`](Self::inspect) shows what has become of it.
+    ///
+    /// # Errors
+    /// Firmware for a remote that is not ours to boot.
+    pub fn order(&self, order: Order) -> Result<(), NoFirmware> {
+        match self.commands.call(Command::Order(order)) {
+            Some(Answer::Ordered(result)) => result,
+            _ => Ok(()),
+        }
+    }
+
+    /// What the remote is doing, and its memory. `None` if the bridge has ended.
+    pub fn inspect(&self) -> Option<Inspection> {
+        match self.commands.call(Command::Inspect) {
+            Some(Answer::Inspected(inspection)) => Some(inspection),
+            _ => None,
+        }
+    }
+
+    /// Detaches from the remote, switches it off where it is ours to boot, and ends the thread.
     pub fn stop(self) {
         self.commands.call(Command::Stop);
         if self.thread.join().is_err() {
@@ -221,8 +253,8 @@ struct Worker {
     timer: TimerFd,
     /// When the timer will fire.
     timer_set: Option<Instant>,
-    /// The mailbox that is registered, and whether for writing too.
-    watched: Option<(RawFd, bool)>,
+    /// Descriptors of the remote that are registered, by token, and whether for writing too.
+    watched: [Watched; REMOTE_TOKENS.len()],
     /// When a VM that found no buffer looks again.
     stalled_until: Option<Instant>,
     stop: bool,
@@ -245,33 +277,39 @@ fn run(mut manager: EventManager<Worker>, id: event_manager::SubscriberId) {
         }
         let now = Instant::now();
         more = worker.sweep(now);
-        let mailbox = worker.mailbox_to_watch();
         let deadline = worker.set_timer();
         debug_assert!(deadline.is_ok(), "timer");
-        if let Ok(mut ops) = manager.event_ops(id)
-            && let Some((old, new)) = mailbox
-        {
-            watch_mailbox(&mut ops, old, new);
+        let wanted = worker.to_watch();
+        if wanted != worker.watched {
+            let before = mem::replace(&mut worker.watched, wanted);
+            if let Ok(mut ops) = manager.event_ops(id) {
+                for (token, (old, new)) in REMOTE_TOKENS.into_iter().zip(before.into_iter().zip(wanted)) {
+                    watch(&mut ops, token, old, new);
+                }
+            }
         }
     }
 }
 
+/// A descriptor that is waited for, and whether until it is writable too.
 type Watched = Option<(RawFd, bool)>;
 
-fn mailbox_events((descriptor, writing): (RawFd, bool)) -> Events {
+fn remote_events(token: u32, (descriptor, writing): (RawFd, bool)) -> Events {
     let events = if writing { EventSet::IN | EventSet::OUT } else { EventSet::IN };
-    Events::with_data_raw(descriptor, TOKEN_MAILBOX, events)
+    Events::with_data_raw(descriptor, token, events)
 }
 
-fn watch_mailbox(ops: &mut EventOps<'_>, old: Watched, new: Watched) {
+/// Waits for one descriptor instead of another. Those that are closed have been forgotten before.
+fn watch(ops: &mut EventOps<'_>, token: u32, old: Watched, new: Watched) {
     let result = match (old, new) {
-        (Some(old), Some(new)) if old.0 == new.0 => ops.modify(mailbox_events(new)),
-        (_, Some(new)) => ops.add(mailbox_events(new)),
-        // Retired mailboxes are forgotten before they are closed.
-        (_, None) => Ok(()),
+        (Some(old), Some(new)) if old == new => return,
+        (Some(old), Some(new)) if old.0 == new.0 => ops.modify(remote_events(token, new)),
+        (_, Some(new)) => ops.add(remote_events(token, new)),
+        (Some(old), None) => return forget(ops, remote_events(token, old)),
+        (None, None) => return,
     };
     if let Err(error) = result {
-        error!("bridge: cannot wait for the mailbox: {error}");
+        error!("bridge: cannot wait for the remote: {error}");
     }
 }
 
@@ -300,6 +338,8 @@ impl Worker {
         }
         let retry = self.stalled_until.filter(|due| *due > now).unwrap_or(now + STALL_RETRY);
         self.stalled_until = self.relays.iter().any(|relay| relay.stalled).then_some(retry);
+        let traffic = self.relays.iter_mut().map(Relay::traffic).fold(Traffic::default(), Traffic::and);
+        self.remote.see(traffic, now);
         more
     }
 
@@ -353,12 +393,30 @@ impl Worker {
         }
     }
 
-    /// Which mailbox is registered and which should be, where these differ.
-    fn mailbox_to_watch(&mut self) -> Option<(Watched, Watched)> {
+    /// What of the remote is to be waited for, by token.
+    fn to_watch(&self) -> [Watched; REMOTE_TOKENS.len()] {
         let mailbox = self.remote.mailbox();
-        let new = mailbox.map(|mailbox| (mailbox.descriptor(), mailbox.wants_write()));
-        let old = std::mem::replace(&mut self.watched, new);
-        (old != new).then_some((old, new))
+        [
+            mailbox.map(|mailbox| (mailbox.descriptor().as_raw_fd(), mailbox.wants_write())),
+            self.remote.chores().map(|descriptor| (descriptor, false)),
+            self.remote.watchdog().map(|descriptor| (descriptor, false)),
+            self.remote.presence().map(|descriptor| (descriptor, false)),
+        ]
+    }
+
+    /// Closes a mailbox that is gone, which nobody may wait for any more then.
+    fn close_retired_mailbox(&mut self, ops: &mut EventOps<'_>) {
+        if let Some(retired) = self.remote.take_retired_mailbox() {
+            self.watched[0] = None;
+            forget(ops, remote_events(TOKEN_MAILBOX, (retired.descriptor().as_raw_fd(), false)));
+        }
+    }
+
+    /// Lets the remote know whether any VM uses it.
+    fn tell_need(&mut self) {
+        let is_needed = self.relays.iter().any(Relay::is_used);
+        let change = self.remote.needed(is_needed, Instant::now());
+        self.remote_changed(change);
     }
 
     /// Sets the timer for whatever is due first.
@@ -390,6 +448,7 @@ impl Worker {
             Command::RemoveVm(slot) => {
                 if let Some(relay) = self.relay_of(slot) {
                     relay.remove_vm(slot);
+                    self.tell_need();
                 }
             }
             Command::Take(slot, index, queue) => {
@@ -398,6 +457,7 @@ impl Worker {
                 }
                 if let Some(relay) = self.relay_of(slot) {
                     relay.give_queue(slot, index, *queue);
+                    self.tell_need();
                 }
             }
             Command::Release(slot, index) => {
@@ -418,9 +478,17 @@ impl Worker {
                     let counters = vm.account.counters.clone();
                     vm.account.say(Level::Info, format_args!("front-end gone; so far {counters}"));
                 }
+                self.tell_need();
             }
+            Command::Order(order) => {
+                let result =
+                    self.remote.order(&order, Instant::now()).map(|change| self.remote_changed(change));
+                self.close_retired_mailbox(ops);
+                return Answer::Ordered(result);
+            }
+            Command::Inspect => return Answer::Inspected(self.remote.inspect()),
             Command::Stop => {
-                self.remote.detach();
+                self.remote.end();
                 self.stop = true;
             }
         }
@@ -470,10 +538,18 @@ impl MutEventSubscriber for Worker {
             }
             TOKEN_MAILBOX => {
                 let change = self.remote.on_mailbox(now);
-                if let Some(retired) = self.remote.take_retired_mailbox() {
-                    self.watched = None;
-                    forget(ops, mailbox_events((retired.descriptor(), false)));
-                }
+                self.remote_changed(change);
+            }
+            TOKEN_CHORES => {
+                let change = self.remote.on_chores(now);
+                self.remote_changed(change);
+            }
+            TOKEN_WATCHDOG => {
+                let change = self.remote.on_watchdog(now);
+                self.remote_changed(change);
+            }
+            TOKEN_PRESENCE => {
+                let change = self.remote.on_presence(now);
                 self.remote_changed(change);
             }
             TOKEN_TIMER => {
@@ -487,5 +563,6 @@ impl MutEventSubscriber for Worker {
             }
             _ => self.kicked(events, ops),
         }
+        self.close_retired_mailbox(ops);
     }
 }

@@ -169,6 +169,11 @@ impl Account {
         std::mem::take(&mut self.services)
     }
 
+    /// Whether a driver is up, be it paused.
+    pub(super) fn is_in_session(&self) -> bool {
+        self.in_session
+    }
+
     /// The session's number.
     pub(super) fn session(&self) -> Session {
         self.session

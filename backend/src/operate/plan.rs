@@ -10,6 +10,10 @@ use std::{
 
 use crate::{
     bridge::policy::{Overflow, Policy, VmPolicy},
+    remote::{
+        config::{BootConfig, HardwareMailbox, VringsConfig, WatchConfig},
+        recovery::RecoveryConfig,
+    },
     rpmsg::address::Slot,
 };
 
@@ -37,6 +41,16 @@ pub struct RemotePlan {
     pub name: String,
     /// How it is reached.
     pub link: LinkPlan,
+    /// How it is started and stopped, if that is for this program to do.
+    pub boot: Option<BootConfig>,
+    /// Remotes that are up as long as it is: indexes into [`Plan::remotes`] below its own.
+    pub after: Vec<usize>,
+    /// What is done when it has crashed.
+    pub recovery: RecoveryConfig,
+    /// How that is noticed.
+    pub watch: WatchConfig,
+    /// The directory for dumps of its memory.
+    pub dump: Option<PathBuf>,
     /// How its services are shared. Slots in it are those of VMs in the plan.
     pub policy: Policy,
 }
@@ -46,17 +60,18 @@ pub struct RemotePlan {
 pub enum LinkPlan {
     /// The built-in software core, in this process.
     Loopback,
-    /// Shared memory and a stream socket as doorbell.
-    Socket(SocketPlan),
+    /// A mailbox and shared memory.
+    Shared(SharedPlan),
 }
 
-/// A remote core behind shared memory and a doorbell socket.
+/// A remote core behind a mailbox and shared memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SocketPlan {
-    /// The unix stream socket that the remote listens on, at most [`MAX_SOCKET_PATH`] bytes.
-    pub doorbell: PathBuf,
-    /// Device address of the resource table: a multiple of 4, and at least its header lies in one region.
-    pub resource_table: u32,
+pub struct SharedPlan {
+    /// The mailbox.
+    pub mailbox: MailboxPlan,
+    /// Where the vrings are, or who says it: a table whose address is a multiple of 4 and at least the header of which
+    /// lies in one region.
+    pub vrings: VringsConfig,
     /// How long the remote may leave "state?" unanswered before it is attached by its table and status alone. `None`:
     /// for ever.
     pub attach_after: Option<Duration>,
@@ -64,17 +79,42 @@ pub struct SocketPlan {
     pub memory: Vec<MemoryPlan>,
 }
 
+/// The mailbox of a remote core.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MailboxPlan {
+    /// The unix stream socket that the remote listens on, at most [`MAX_SOCKET_PATH`] bytes.
+    Socket(PathBuf),
+    /// Registers of the host's.
+    Hardware(HardwareMailbox),
+}
+
 /// A region of a remote's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
-    /// The file to be mapped shared.
-    pub path: PathBuf,
-    /// Where the region starts in the file, in bytes: a multiple of the page size.
-    pub offset: u64,
-    /// Size in bytes, at least 1. `offset + size` fits a file, `device_address + size` is at most 2^32.
+    /// Where it is to be had.
+    pub source: MemorySource,
+    /// Size in bytes, at least 1. `device_address + size` is at most 2^32.
     pub size: u64,
     /// Where the remote core sees it: a multiple of 16.
     pub device_address: u32,
+    /// Where descriptors say that it is.
+    pub physical_address: u64,
+    /// What it is for; `None` where anything may be placed.
+    pub name: Option<String>,
+}
+
+/// Where memory is to be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemorySource {
+    /// A file to be mapped shared.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Where the region starts in it, in bytes: a multiple of the page size. With its size it fits a file.
+        offset: u64,
+    },
+    /// The UIO device that maps its physical address.
+    Uio,
 }
 
 /// A VM.
@@ -92,6 +132,8 @@ pub struct VmPlan {
     pub slot: Slot,
     /// Its remote, an index into [`Plan::remotes`].
     pub remote: usize,
+    /// Which of the remote's rpmsg devices it is in front of.
+    pub device: usize,
     /// What it may do.
     pub policy: VmPolicy,
 }
@@ -126,6 +168,11 @@ impl Plan {
             remotes: vec![RemotePlan {
                 name: "loopback".to_owned(),
                 link: LinkPlan::Loopback,
+                boot: None,
+                after: Vec::new(),
+                recovery: RecoveryConfig::default(),
+                watch: WatchConfig::default(),
+                dump: None,
                 policy: Policy::default(),
             }],
             vms: slots
@@ -137,6 +184,7 @@ impl Plan {
                     group: None,
                     slot,
                     remote: 0,
+                    device: 0,
                     policy: VmPolicy::unlimited(overflow),
                 })
                 .collect(),

@@ -1,14 +1,18 @@
 //! Starting the remote cores that a plan names, and ending what was started.
 
+use std::io;
 use std::num::TryFromIntError;
+use std::sync::Arc;
 use std::time::Instant;
 
 use thiserror::Error;
 
-use super::plan::{LinkPlan, RemotePlan, SocketPlan};
+use super::plan::{LinkPlan, MailboxPlan, MemoryPlan, MemorySource, RemotePlan, SharedPlan};
 use crate::bridge::{Bridge, BridgeError};
-use crate::remote::core::{Doorbell, MemoryConfig, MemoryFile, RemoteConfig, RemoteCore};
-use crate::remote::layout::Layout;
+use crate::remote::config::{MailboxConfig, MemoryConfig, MemoryFile, RemoteConfig, VringsConfig};
+use crate::remote::core::RemoteCore;
+use crate::remote::memory::Access;
+use crate::remote::presence::Presence;
 use crate::softcore::{self, CoreThread};
 
 /// Why a remote cannot be served.
@@ -34,6 +38,15 @@ pub enum RemoteError {
         #[source]
         source: softcore::StartError,
     },
+    /// No event descriptor.
+    #[error("remote {remote}: cannot create an event descriptor")]
+    Presence {
+        /// The remote.
+        remote: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// A bridge.
     #[error("remote {remote}")]
     Bridge {
@@ -51,17 +64,33 @@ pub(super) struct Remote {
     _softcore: Option<CoreThread>,
 }
 
-impl Remote {
-    /// Starts the bridge to a remote, and the remote itself where it is built in. There are no VMs yet.
-    pub(super) fn start(plan: &RemotePlan) -> Result<Self, RemoteError> {
-        let (config, softcore) = match &plan.link {
-            LinkPlan::Loopback => loopback(&plan.name)?,
-            LinkPlan::Socket(socket) => (socket_link(&plan.name, socket)?, None),
-        };
-        let bridge = Bridge::start(RemoteCore::new(config, Instant::now()), plan.policy.clone())
-            .map_err(|source| RemoteError::Bridge { remote: plan.name.clone(), source })?;
-        Ok(Remote { bridge, _softcore: softcore })
-    }
+/// Starts the bridges to all remotes, and the remotes themselves where they are built in. There are no VMs yet.
+pub(super) fn start(plans: &[RemotePlan]) -> Result<Vec<Remote>, RemoteError> {
+    let presence = |plan: &RemotePlan| match Presence::new(&plan.name) {
+        Ok(presence) => Ok(Arc::new(presence)),
+        Err(source) => Err(RemoteError::Presence { remote: plan.name.clone(), source }),
+    };
+    let presences = plans.iter().map(presence).collect::<Result<Vec<_>, _>>()?;
+    plans.iter().zip(&presences).map(|(plan, own)| start_one(plan, own, &presences)).collect()
+}
+
+fn start_one(plan: &RemotePlan, own: &Arc<Presence>, all: &[Arc<Presence>]) -> Result<Remote, RemoteError> {
+    let (config, softcore) = match &plan.link {
+        LinkPlan::Loopback => loopback(&plan.name)?,
+        LinkPlan::Shared(shared) => (shared_link(&plan.name, shared)?, None),
+    };
+    let config = RemoteConfig {
+        boot: plan.boot.clone(),
+        recovery: plan.recovery.clone(),
+        watch: plan.watch.clone(),
+        dump: plan.dump.clone(),
+        after: plan.after.iter().map(|index| Arc::clone(&all[*index])).collect(),
+        ..config
+    };
+    let core = RemoteCore::new(config, Instant::now()).known_by(Arc::clone(own));
+    let bridge = Bridge::start(core, plan.policy.clone())
+        .map_err(|source| RemoteError::Bridge { remote: plan.name.clone(), source })?;
+    Ok(Remote { bridge, _softcore: softcore })
 }
 
 /// The built-in core: the same link as any other, with both ends in this process.
@@ -69,39 +98,39 @@ fn loopback(name: &str) -> Result<(RemoteConfig, Option<CoreThread>), RemoteErro
     let failed = |source| RemoteError::Softcore { remote: name.to_owned(), source };
     let core = softcore::Config { status_poll: false, ..softcore::Config::default() };
     let core = softcore::spawn_loopback(core).map_err(failed)?;
-    let config = RemoteConfig {
-        name: name.to_owned(),
-        doorbell: Doorbell::Stream(Some(core.doorbell)),
-        memory: vec![MemoryConfig {
-            file: MemoryFile::Open(core.memory),
-            offset: 0,
-            size: mappable(name, core.size)?,
-            device_address: core.device_address.into(),
-            name: None,
-        }],
-        layout: Layout::Table { address: core.table_address.into() },
-        attach_after: None,
-    };
-    Ok((config, Some(core.thread)))
+    let memory = MemoryConfig::whole(core.memory, mappable(name, core.size)?, core.device_address.into());
+    let mailbox = MailboxConfig::Stream(Some(core.doorbell));
+    let vrings = VringsConfig::Table(core.table_address.into());
+    Ok((RemoteConfig::attached(name, mailbox, vec![memory], vrings), Some(core.thread)))
 }
 
-fn socket_link(name: &str, plan: &SocketPlan) -> Result<RemoteConfig, RemoteError> {
-    let mut memory = Vec::new();
-    for region in &plan.memory {
-        memory.push(MemoryConfig {
-            file: MemoryFile::Path(region.path.clone()),
-            offset: region.offset,
-            size: mappable(name, region.size)?,
-            device_address: region.device_address.into(),
-            name: None,
-        });
-    }
-    Ok(RemoteConfig {
-        name: name.to_owned(),
-        doorbell: Doorbell::Path(plan.doorbell.clone()),
-        memory,
-        layout: Layout::Table { address: plan.resource_table.into() },
-        attach_after: plan.attach_after,
+fn shared_link(name: &str, plan: &SharedPlan) -> Result<RemoteConfig, RemoteError> {
+    let memory = plan.memory.iter().map(|region| self::memory(name, region)).collect::<Result<_, _>>()?;
+    let mailbox = match &plan.mailbox {
+        MailboxPlan::Socket(path) => MailboxConfig::Path(path.clone()),
+        MailboxPlan::Hardware(mailbox) => MailboxConfig::Hardware(mailbox.clone()),
+    };
+    let config = RemoteConfig::attached(name, mailbox, memory, plan.vrings);
+    Ok(RemoteConfig { attach_after: plan.attach_after, ..config })
+}
+
+fn memory(remote: &str, plan: &MemoryPlan) -> Result<MemoryConfig, RemoteError> {
+    // Device memory bears only some kinds of access; a plain file bears any.
+    let (file, offset, access) = match &plan.source {
+        MemorySource::Uio => (MemoryFile::Uio, 0, Access::Device),
+        MemorySource::File { path, offset } if path.starts_with("/dev") && !path.starts_with("/dev/shm") => {
+            (MemoryFile::Path(path.clone()), *offset, Access::Device)
+        }
+        MemorySource::File { path, offset } => (MemoryFile::Path(path.clone()), *offset, Access::Normal),
+    };
+    Ok(MemoryConfig {
+        file,
+        offset,
+        size: mappable(remote, plan.size)?,
+        device_address: plan.device_address.into(),
+        physical_address: plan.physical_address,
+        access,
+        name: plan.name.clone(),
     })
 }
 

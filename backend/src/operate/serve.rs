@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::control::Control;
 use super::plan::Plan;
-use super::remotes::{Remote, RemoteError};
+use super::remotes::{self, RemoteError};
 use super::requests;
 use super::sockets::{self, Rights, SocketError};
 use super::vms::{Opened, VmError, Vms};
@@ -54,7 +54,7 @@ pub fn serve(plan: &Plan) -> Result<(), ServeError> {
     let control = plan.control.as_deref().map(|path| sockets::listen(path, rights));
     let control = control.transpose().map_err(ServeError::Control)?;
     let opened = plan.vms.iter().cloned().map(Opened::open).collect::<Result<Vec<_>, _>>()?;
-    let remotes = plan.remotes.iter().map(Remote::start).collect::<Result<_, _>>()?;
+    let remotes = remotes::start(&plan.remotes)?;
 
     let handle = signals.handle();
     let going = Arc::new(Going::new(move || handle.close()));

@@ -172,7 +172,8 @@ impl Vms {
     pub(super) fn end(&self) {
         let mut state = self.state();
         state.served.clear();
-        for remote in state.remotes.drain(..) {
+        // Whoever counts on another remote stands behind it.
+        for remote in state.remotes.drain(..).rev() {
             remote.bridge.stop();
         }
     }
@@ -196,9 +197,9 @@ impl State {
     fn serve(&mut self, vm: Opened, going: Arc<Going>) -> Result<(), VmError> {
         let Opened { plan, gate, file, once } = vm;
         let bridge = &self.remotes[plan.remote].bridge;
-        let VmPlan { name, slot, policy, .. } = plan.clone();
+        let VmPlan { name, slot, device, policy, .. } = plan.clone();
         let owner = bridge
-            .add_vm(VmConfig { name: name.clone(), slot, vdev: 0, policy })
+            .add_vm(VmConfig { name: name.clone(), slot, vdev: device, policy })
             .map_err(|source| VmError::Slot { vm: name.clone(), source })?;
         let inside = Arc::clone(&gate);
         let thread = Builder::new().name(format!("vm {name}")).spawn(move || {

@@ -113,6 +113,14 @@ pub struct RpmsgVdev {
     pub outbound: Outbound,
 }
 
+impl RpmsgVdev {
+    /// How often the remote has done something with either vring, wrapping.
+    #[inline]
+    pub fn progress(&mut self) -> u64 {
+        u64::from(self.inbound.vring().progress()) << 16 | u64::from(self.outbound.vring().progress())
+    }
+}
+
 /// What holds the devices together: the resource table, if there is one.
 #[derive(Debug)]
 pub struct Attachment {
@@ -231,6 +239,11 @@ impl Attachment {
     /// The notifyid by which the remote is made to look at its status.
     pub fn notifyid(&self) -> u32 {
         self.notifyid
+    }
+
+    /// Whether there is a table, and it is not as the host has left it.
+    pub fn is_overwritten(&self) -> bool {
+        self.table.is_some() && !self.is_untouched()
     }
 
     /// The table is another remote's from now on.

@@ -1,31 +1,44 @@
-//! The life of a remote core: from "nobody there" to two working vrings, and back.
+//! The life of a remote core: from switched off to working vrings, and back.
 //!
-//! | state | mailbox | device | next step |
-//! |---|---|---|---|
-//! | offline | none | none, or cut off | connect again by timer |
-//! | waiting | connected | none, or cut off | ask "state?" by timer until ready or running comes |
-//! | attached | connected | there | doorbells |
+//! | phase | what goes on | next step |
+//! |---|---|---|
+//! | off | nobody needs it | a VM that does, or an order |
+//! | waiting | it is to be started, but not yet: after a crash, or another core has to be up first | by timer |
+//! | busy | the service thread dumps, stops, loads or starts it | when that is done |
+//! | ending | it has been told to shut down | its answer, or a time-out |
+//! | up | it is looked for: connected to, asked "state?", attached to; then doorbells | what it says, by timer |
+//! | given up | it has crashed and is left alone | an order |
 //!
 //! *Ready* means that the remote has just booted: whatever was attached is gone, and its table is read afresh.
 //! *Running* attaches where nothing is attached. A closed socket is a core that is gone; should the same core answer
 //! on a new connection with its table untouched, only the line was cut, and the vrings go on where they were.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+mod order;
+mod recover;
+
+use std::mem;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 use thiserror::Error;
 
 use super::attach::{Attachment, RpmsgVdev, attach};
+use super::chores::Chores;
+use super::config::{MailboxConfig, RemoteConfig, VringsConfig};
 use super::layout::Layout;
-use super::mailbox::{Mailbox, Request, Signals, SocketMailbox};
-use super::memory::{Access, CarveoutError, Carveouts, Region};
+use super::link::{self, Mapped};
+use super::mailbox::{Mailbox, Request, Signals};
+use super::presence::Presence;
+use super::recovery::{Crashes, RecoveryPolicy};
 use super::vring::VringFault;
+use super::watch::{Finding, Traffic, Watch};
+use super::watchdog::Watchdog;
 use crate::causes::Causes;
+use crate::log_limit::LogLimit;
+
+pub use order::{Inspection, NoFirmware, Order};
 
 /// Between two attempts to reach a remote core that is not there.
 const RETRY: Duration = Duration::from_millis(100);
@@ -33,54 +46,10 @@ const RETRY: Duration = Duration::from_millis(100);
 const SLOW_RETRY: Duration = Duration::from_secs(1);
 /// Attempts before the slow interval.
 const FAST_ATTEMPTS: u32 = 20;
-
-/// Where a remote core is and how to reach it.
-#[derive(Debug)]
-pub struct RemoteConfig {
-    /// Its name, for people.
-    pub name: String,
-    /// Its mailbox.
-    pub doorbell: Doorbell,
-    /// Its memory.
-    pub memory: Vec<MemoryConfig>,
-    /// Where its vrings are.
-    pub layout: Layout,
-    /// Attach by table and status alone when the remote answers nothing for this long.
-    pub attach_after: Option<Duration>,
-}
-
-/// The doorbell socket of a remote core.
-#[derive(Debug)]
-pub enum Doorbell {
-    /// The socket that it listens on.
-    Path(PathBuf),
-    /// A connection that is already there. When it closes, the core is gone for good.
-    Stream(Option<UnixStream>),
-}
-
-/// A stretch of a remote core's memory.
-#[derive(Debug)]
-pub struct MemoryConfig {
-    /// The file that holds it.
-    pub file: MemoryFile,
-    /// Where in the file it starts, in bytes.
-    pub offset: u64,
-    /// Its size in bytes.
-    pub size: usize,
-    /// Where the remote core sees it.
-    pub device_address: u64,
-    /// What it is for, if not for anything.
-    pub name: Option<String>,
-}
-
-/// A file with a remote core's memory.
-#[derive(Debug)]
-pub enum MemoryFile {
-    /// By its path; opened when the core is there.
-    Path(PathBuf),
-    /// Open already.
-    Open(File),
-}
+/// Attempts within a moment of a start: the core is about to come.
+const EAGER_ATTEMPTS: u32 = 100;
+/// Between these.
+const EAGER_RETRY: Duration = Duration::from_millis(5);
 
 /// What has become of a remote core.
 #[derive(Debug)]
@@ -112,45 +81,85 @@ pub enum Loss {
     /// It has booted anew and cannot be attached to.
     #[error("it has booted anew, but cannot be attached to")]
     Rebooted,
+    /// It has booted anew, and is not attached to any more.
+    #[error("it has booted anew, and is left alone")]
+    LeftAlone,
+    /// It does not answer.
+    #[error("it has not answered the last heartbeat")]
+    Silent,
+    /// It has messages and does nothing about them.
+    #[error("it hangs: it has consumed nothing for {} ms, although it has messages", .0.as_millis())]
+    Hangs(Duration),
+    /// Its watchdog says so.
+    #[error("its watchdog has fired")]
+    Watchdog,
+    /// It was stopped.
+    #[error("it is switched off")]
+    Stopped,
 }
 
-#[derive(Debug, Error)]
-enum StartError {
-    #[error("cannot connect to its doorbell socket {path}", path = path.display())]
-    Connect {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("cannot use its doorbell connection")]
-    Stream(#[source] io::Error),
-    #[error("cannot open its memory {path}", path = path.display())]
-    Open {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("cannot use its memory {file}")]
-    Memory {
-        file: String,
-        #[source]
-        source: CarveoutError,
-    },
+/// What a core is doing, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Switched off.
+    Offline,
+    /// Being started, or looked for.
+    Booting,
+    /// Attached to, and started by somebody else.
+    Attached,
+    /// Attached to, and started by us.
+    Running,
+    /// It has crashed and has not come back yet.
+    Crashed,
+    /// Let go of.
+    Detached,
+}
+
+/// What goes on with a core.
+#[derive(Debug)]
+enum Phase {
+    Off,
+    /// It is started at this time, if the cores are up that it comes after.
+    Waiting(Instant),
+    Busy,
+    /// Until it has answered, or this time has come.
+    Ending(Instant),
+    Up,
+    GivenUp,
 }
 
 /// A remote core and what the host knows of it.
 #[derive(Debug)]
 pub struct RemoteCore {
     config: RemoteConfig,
+    phase: Phase,
     mailbox: Option<Box<dyn Mailbox>>,
     /// A closed mailbox whose descriptor somebody may still be waiting for.
     retired: Option<Box<dyn Mailbox>>,
-    carveouts: Option<Carveouts>,
-    /// Device and inode numbers of the memory files that are mapped: a new file is a new core.
-    identity: Vec<(u64, u64)>,
+    memory: Option<Mapped>,
     attachment: Option<Attachment>,
     /// Whether the line to a core that is attached has been cut.
     is_cut_off: bool,
+    chores: Option<Chores>,
+    /// Where the firmware that was loaded has its table.
+    table_of_firmware: Option<u64>,
+    /// Whether it has been started by us and has not said that it is ready yet.
+    expects_ready: bool,
+    /// Whether it has said so while its memory was being dumped.
+    was_ready: bool,
+    crashes: Crashes,
+    has_crashed: bool,
+    watch: Watch,
+    watchdog: Option<Watchdog>,
+    /// Whether any VM uses it.
+    is_needed: bool,
+    /// Whether it was switched off by order.
+    is_held_off: bool,
+    /// Whether it is to be started once it is off.
+    starts_anew: bool,
+    /// Whether the cores that it comes after know that it counts on them.
+    counts_on_others: bool,
+    presence: Option<Arc<Presence>>,
     /// When to try again or ask again; `None` while attached.
     timer: Option<Instant>,
     attempts: u32,
@@ -158,31 +167,74 @@ pub struct RemoteCore {
     last_trouble: String,
     last_left_alone: Vec<String>,
     unknown_signals: u64,
+    log: LogLimit,
 }
 
 impl RemoteCore {
     /// A core that nobody has looked for yet: the first [`on_timer`](Self::on_timer) does.
     pub fn new(config: RemoteConfig, now: Instant) -> Self {
+        let watch = Watch::new(&config.watch);
+        let phase = match &config.boot {
+            Some(boot) if boot.on_demand => Phase::Off,
+            Some(_) => Phase::Waiting(now),
+            None => Phase::Up,
+        };
+        let timer = matches!(phase, Phase::Up).then_some(now);
         RemoteCore {
             config,
+            phase,
             mailbox: None,
             retired: None,
-            carveouts: None,
-            identity: Vec::new(),
+            memory: None,
             attachment: None,
             is_cut_off: false,
-            timer: Some(now),
+            chores: None,
+            table_of_firmware: None,
+            expects_ready: false,
+            was_ready: false,
+            crashes: Crashes::default(),
+            has_crashed: false,
+            watch,
+            watchdog: None,
+            is_needed: false,
+            is_held_off: false,
+            starts_anew: false,
+            counts_on_others: false,
+            presence: None,
+            timer,
             attempts: 0,
             connected_at: now,
             last_trouble: String::new(),
             last_left_alone: Vec::new(),
             unknown_signals: 0,
+            log: LogLimit::default(),
         }
+    }
+
+    /// The same core, which tells others by this whether it is up, and stays up while they count on it.
+    #[must_use]
+    pub fn known_by(mut self, presence: Arc<Presence>) -> Self {
+        self.presence = Some(presence);
+        self
     }
 
     /// Its name, for people.
     pub fn name(&self) -> &str {
         &self.config.name
+    }
+
+    /// What it is doing.
+    pub fn state(&self) -> State {
+        let is_attached = self.attachment.is_some() && !self.is_cut_off;
+        match self.phase {
+            Phase::Up if is_attached && self.config.boot.is_some() => State::Running,
+            Phase::Up if is_attached => State::Attached,
+            Phase::GivenUp => State::Crashed,
+            Phase::Up | Phase::Waiting(_) | Phase::Busy if self.has_crashed => State::Crashed,
+            Phase::Up | Phase::Waiting(_) | Phase::Busy => State::Booting,
+            Phase::Off if self.config.boot.is_none() => State::Detached,
+            Phase::Off | Phase::Ending(_) => State::Offline,
+        }
     }
 
     /// The mailbox, to wait for its signals; another one after every new connection.
@@ -202,14 +254,42 @@ impl RemoteCore {
         Some(mailbox.as_mut())
     }
 
+    /// What becomes readable when the service thread has done something; none before it has had anything to do.
+    pub fn chores(&self) -> Option<RawFd> {
+        self.chores.as_ref().map(Chores::descriptor)
+    }
+
+    /// What becomes readable when its watchdog fires.
+    pub fn watchdog(&self) -> Option<RawFd> {
+        self.watchdog.as_ref().filter(|watchdog| !watchdog.is_deaf()).map(AsRawFd::as_raw_fd)
+    }
+
+    /// What becomes readable when another core begins or ceases to count on this one.
+    pub fn presence(&self) -> Option<RawFd> {
+        self.presence.as_ref().map(|presence| presence.changes().as_raw_fd())
+    }
+
     /// When [`on_timer`](Self::on_timer) is due.
     pub fn timer(&self) -> Option<Instant> {
-        self.timer
+        let phase = match self.phase {
+            Phase::Waiting(at) | Phase::Ending(at) => Some(at),
+            _ => None,
+        };
+        let retry = self.mailbox.as_ref().and_then(|mailbox| mailbox.retry_at());
+        [phase, self.timer, retry, self.watch.due()].into_iter().flatten().min()
     }
 
     /// Signals without a meaning that were received and ignored.
     pub fn unknown_signals(&self) -> u64 {
         self.unknown_signals
+    }
+
+    /// What can be seen of the core now.
+    #[inline]
+    pub fn see(&mut self, traffic: Traffic, now: Instant) {
+        if self.attachment.is_some() && !self.is_cut_off {
+            self.watch.see(traffic, now);
+        }
     }
 
     /// Takes what the mailbox has received, and sends what waits for the socket.
@@ -221,25 +301,21 @@ impl RemoteCore {
         self.unknown_signals += signals.unknown;
         if let Err(error) = received {
             debug!("remote {}: {error}", self.config.name);
-            self.retired = self.mailbox.take();
-            self.retry(now, 0);
-            if self.attachment.is_none() || self.is_cut_off {
-                return None;
-            }
-            if matches!(self.config.doorbell, Doorbell::Stream(_)) {
-                self.forget();
-                return Some(Change::Lost(Loss::Closed));
-            }
-            self.is_cut_off = true;
-            return Some(Change::CutOff(Loss::Closed));
+            return self.mailbox_closed(now);
+        }
+        if signals.shut_down && matches!(self.phase, Phase::Ending(_)) {
+            self.switch_off();
+            return None;
+        }
+        if !matches!(self.phase, Phase::Up) {
+            self.was_ready |= signals.ready;
+            return None;
+        }
+        if signals.echo || signals.running {
+            self.watch.answered();
         }
         if signals.ready {
-            let had = self.forget();
-            return match (had, self.attach(now)) {
-                (true, Some(devices)) => Some(Change::Rebooted(devices)),
-                (true, None) => Some(Change::Lost(Loss::Rebooted)),
-                (false, devices) => devices.map(Change::Attached),
-            };
+            return self.ready(now);
         }
         if signals.crashed {
             return self.lose(now, Loss::Crashed);
@@ -250,70 +326,192 @@ impl RemoteCore {
         None
     }
 
-    /// Does what is due: connects, asks, or attaches to a core that does not answer.
+    /// Does what is due: starts, connects, asks, or attaches to a core that does not answer.
     pub fn on_timer(&mut self, now: Instant) -> Option<Change> {
-        if self.timer.is_none_or(|due| now < due) {
-            return None;
+        if let Some(mailbox) = &mut self.mailbox
+            && mailbox.retry_at().is_some_and(|at| now >= at)
+        {
+            mailbox.flush(now);
         }
-        if self.mailbox.is_none() {
-            match self.connect() {
-                Ok(mailbox) => {
-                    self.mailbox = Some(Box::new(mailbox));
-                    self.connected_at = now;
-                    self.attempts = 0;
+        match self.phase {
+            Phase::Waiting(at) if now >= at => self.start(now),
+            Phase::Ending(by) if now >= by => {
+                warn!("remote {}: it has not answered the request to shut down", self.config.name);
+                self.switch_off();
+            }
+            Phase::Up => {
+                if let Some(change) = self.look(now) {
+                    return Some(change);
                 }
-                Err(error) => {
-                    self.trouble(&error);
-                    self.retry(now, self.attempts.saturating_add(1));
-                    return None;
+                if self.timer.is_some_and(|due| now >= due) {
+                    return self.seek(now);
                 }
             }
+            _ => {}
+        }
+        None
+    }
+
+    /// Its watchdog has something to say.
+    pub fn on_watchdog(&mut self, now: Instant) -> Option<Change> {
+        let has_fired = self.watchdog.as_mut()?.has_fired();
+        match has_fired {
+            Ok(false) => None,
+            Ok(true) => self.lose(now, Loss::Watchdog),
+            Err(error) => {
+                warn!("remote {}: its watchdog cannot be heard any more: {error}", self.config.name);
+                None
+            }
+        }
+    }
+
+    /// Gives the devices up because of what was found in a vring. Only a reboot of the core brings it back.
+    pub fn fault(&mut self, now: Instant, fault: VringFault) -> Option<Change> {
+        self.lose(now, Loss::Fault(fault))
+    }
+
+    /// Looks whether it is well.
+    fn look(&mut self, now: Instant) -> Option<Change> {
+        match self.watch.look(now)? {
+            Finding::Ask => {
+                let mailbox = self.mailbox.as_mut()?;
+                if !mailbox.request(Request::Echo) && self.watch.cannot_ask() {
+                    warn!("remote {}: its mailbox has no heartbeat, none is expected", self.config.name);
+                }
+                None
+            }
+            // It may be slow: it is asked again, and goes on where it was if it answers.
+            Finding::Silent if self.config.recovery.policy == RecoveryPolicy::Reattach => {
+                self.watch.end();
+                self.is_cut_off = true;
+                self.retry(now, 0);
+                Some(Change::CutOff(Loss::Silent))
+            }
+            Finding::Silent => self.lose(now, Loss::Silent),
+            Finding::Hangs(since) => self.lose(now, Loss::Hangs(since)),
+        }
+    }
+
+    /// The remote has booted.
+    fn ready(&mut self, now: Instant) -> Option<Change> {
+        if mem::take(&mut self.expects_ready)
+            && self.attachment.as_ref().is_some_and(|attachment| !attachment.is_overwritten())
+        {
+            return None;
+        }
+        let had = self.forget();
+        if had {
+            let verdict = self.crashes.another(&self.config.recovery, now);
+            if let Some(change) = self.leave_alone(verdict, Loss::LeftAlone) {
+                return Some(change);
+            }
+        }
+        match (had, self.attach(now)) {
+            (true, Some(devices)) => Some(Change::Rebooted(devices)),
+            (true, None) => Some(Change::Lost(Loss::Rebooted)),
+            (false, devices) => devices.map(Change::Attached),
+        }
+    }
+
+    fn mailbox_closed(&mut self, now: Instant) -> Option<Change> {
+        self.retired = self.mailbox.take();
+        if !matches!(self.phase, Phase::Up) {
+            return None;
+        }
+        self.retry(now, 0);
+        let is_ours = self.config.boot.is_some() && self.config.recovery.policy == RecoveryPolicy::Reboot;
+        let is_for_good = matches!(self.config.mailbox, MailboxConfig::Stream(_));
+        if self.attachment.is_none() || self.is_cut_off {
+            return None;
+        }
+        if is_ours {
+            return self.lose(now, Loss::Closed);
+        }
+        if is_for_good {
+            self.forget();
+            return Some(Change::Lost(Loss::Closed));
+        }
+        self.watch.end();
+        self.is_cut_off = true;
+        self.tell_others();
+        Some(Change::CutOff(Loss::Closed))
+    }
+
+    /// Looks for a core that should be up.
+    fn seek(&mut self, now: Instant) -> Option<Change> {
+        if self.mailbox.is_none() && !self.connect(now) {
+            return None;
         }
         let silent = now.duration_since(self.connected_at);
         if self.config.attach_after.is_some_and(|limit| silent >= limit) {
             return self.attach_running(now);
         }
-        if let Some(mailbox) = &mut self.mailbox {
-            mailbox.request(Request::State);
+        let can_ask = self.mailbox.as_mut().is_some_and(|mailbox| mailbox.request(Request::State));
+        if !can_ask {
+            // Nobody will say that it is there; its table does.
+            return self.attach_running(now);
         }
         self.retry(now, self.attempts.saturating_add(1));
         None
     }
 
-    /// Gives the device up because of what was found in a vring. Only a reboot of the core brings it back.
-    pub fn fault(&mut self, now: Instant, fault: VringFault) -> Option<Change> {
-        self.lose(now, Loss::Fault(fault))
+    /// Opens mailbox and memory. Returns whether both are there.
+    fn connect(&mut self, now: Instant) -> bool {
+        let connected = link::open_mailbox(&mut self.config.mailbox).and_then(|mailbox| {
+            let is_new = link::map(&self.config.memory, &mut self.memory)?;
+            Ok((mailbox, is_new))
+        });
+        match connected {
+            Ok((mailbox, is_new)) => {
+                if is_new && let Some(attachment) = &mut self.attachment {
+                    attachment.forsake();
+                }
+                self.mailbox = Some(mailbox);
+                self.connected_at = now;
+                self.attempts = 0;
+                self.open_watchdog();
+                true
+            }
+            Err(error) => {
+                self.trouble(&error);
+                self.retry(now, self.attempts.saturating_add(1));
+                false
+            }
+        }
     }
 
-    /// Lets go of the core, so that another host can have it.
-    pub fn detach(&mut self) {
-        let Some(attachment) = self.attachment.take() else { return };
-        let notifyid = attachment.notifyid();
-        attachment.detach();
-        if let Some(mailbox) = &mut self.mailbox {
-            mailbox.kick(notifyid);
+    fn open_watchdog(&mut self) {
+        let Some(path) = self.config.watch.watchdog.as_ref().filter(|_| self.watchdog.is_none()) else {
+            return;
+        };
+        match Watchdog::open(path) {
+            Ok(watchdog) => self.watchdog = Some(watchdog),
+            Err(error) => {
+                let path = path.display();
+                let text =
+                    format_args!("remote {}: cannot open its watchdog {path}: {error}", self.config.name);
+                self.log.say(log::Level::Warn, text);
+            }
         }
-        info!("remote {}: detached", self.config.name);
     }
 
     /// Forgets what was attached. Returns whether something was.
     fn forget(&mut self) -> bool {
         self.is_cut_off = false;
-        self.attachment.take().is_some()
-    }
-
-    fn lose(&mut self, now: Instant, loss: Loss) -> Option<Change> {
-        // Its successor announces itself with "ready"; one that we missed is found by asking.
-        self.retry(now, FAST_ATTEMPTS);
-        self.forget().then_some(Change::Lost(loss))
+        self.watch.end();
+        let had = self.attachment.take().is_some();
+        self.tell_others();
+        had
     }
 
     /// Attaches to a core that has been up before: one that we know, or one that is new to us.
     fn attach_running(&mut self, now: Instant) -> Option<Change> {
-        if self.attachment.as_ref().is_some_and(Attachment::is_untouched) {
+        if self.is_cut_off && self.attachment.as_ref().is_some_and(Attachment::is_untouched) {
             info!("remote {}: its doorbell is back, going on", self.config.name);
             self.is_cut_off = false;
             self.timer = None;
+            self.watch.begin(now);
+            self.tell_others();
             return Some(Change::Resumed);
         }
         match (self.forget(), self.attach(now)) {
@@ -323,11 +521,17 @@ impl RemoteCore {
     }
 
     fn attach(&mut self, now: Instant) -> Option<Vec<RpmsgVdev>> {
-        match attach(self.carveouts.as_ref()?, &self.config.layout) {
+        let layout = match self.config.vrings {
+            VringsConfig::Table(address) => Layout::Table { address },
+            VringsConfig::TableOfFirmware => Layout::Table { address: self.table_of_firmware? },
+            VringsConfig::Static(layout) => Layout::Static(layout),
+        };
+        match attach(&self.memory.as_ref()?.carveouts, &layout) {
             Ok((attachment, devices)) => {
-                let mailbox = self.mailbox.as_mut().expect("attaching needs a mailbox");
-                for device in &devices {
-                    mailbox.kick(device.inbound.notifyid());
+                if let Some(mailbox) = &mut self.mailbox {
+                    for device in &devices {
+                        mailbox.kick(device.inbound.notifyid());
+                    }
                 }
                 for entry in &attachment.left_alone {
                     if !self.last_left_alone.contains(entry) {
@@ -335,10 +539,14 @@ impl RemoteCore {
                     }
                 }
                 self.last_left_alone.clone_from(&attachment.left_alone);
-                info!("remote {}: attached", self.config.name);
+                self.log.say(log::Level::Info, format_args!("remote {}: attached", self.config.name));
                 self.last_trouble.clear();
                 self.attachment = Some(attachment);
                 self.timer = None;
+                self.has_crashed = false;
+                self.crashes.up(now);
+                self.watch.begin(now);
+                self.tell_others();
                 Some(devices)
             }
             Err(error) => {
@@ -349,58 +557,14 @@ impl RemoteCore {
         }
     }
 
-    fn connect(&mut self) -> Result<SocketMailbox, StartError> {
-        let mailbox = match &mut self.config.doorbell {
-            Doorbell::Path(path) => SocketMailbox::connect(path)
-                .map_err(|source| StartError::Connect { path: path.clone(), source })?,
-            Doorbell::Stream(stream) => {
-                let stream =
-                    stream.take().ok_or_else(|| StartError::Stream(io::ErrorKind::NotConnected.into()))?;
-                SocketMailbox::new(stream).map_err(StartError::Stream)?
-            }
-        };
-        self.map_memory()?;
-        Ok(mailbox)
-    }
-
-    /// Maps the memory, unless it is mapped already and still the same.
-    fn map_memory(&mut self) -> Result<(), StartError> {
-        let mut files = Vec::new();
-        for memory in &self.config.memory {
-            files.push(match &memory.file {
-                MemoryFile::Path(path) => open(path)?,
-                MemoryFile::Open(file) => file.try_clone().map_err(StartError::Stream)?,
-            });
-        }
-        let identity: Vec<_> = files
-            .iter()
-            .map(|file| file.metadata().map_or((0, 0), |data| (data.dev(), data.ino())))
-            .collect();
-        if self.carveouts.is_some() && identity == self.identity {
-            return Ok(());
-        }
-        if let Some(attachment) = &mut self.attachment {
-            attachment.forsake();
-        }
-        self.carveouts = None;
-        let mut regions = Vec::new();
-        for (memory, file) in self.config.memory.iter().zip(files) {
-            let region = Region::map(file, memory.offset, memory.size, memory.device_address, Access::Normal);
-            let region =
-                region.map_err(|source| StartError::Memory { file: memory.file.describe(), source })?;
-            regions.push(match &memory.name {
-                Some(name) => region.named(name),
-                None => region,
-            });
-        }
-        self.carveouts = Some(Carveouts::new(regions));
-        self.identity = identity;
-        Ok(())
-    }
-
     fn retry(&mut self, now: Instant, attempts: u32) {
         self.attempts = attempts;
-        self.timer = Some(now + if attempts < FAST_ATTEMPTS { RETRY } else { SLOW_RETRY });
+        let wait = match attempts {
+            _ if self.expects_ready && attempts < EAGER_ATTEMPTS => EAGER_RETRY,
+            0..FAST_ATTEMPTS => RETRY,
+            _ => SLOW_RETRY,
+        };
+        self.timer = Some(now + wait);
     }
 
     /// Says what stands in the way; the same thing only once.
@@ -411,18 +575,11 @@ impl RemoteCore {
             self.last_trouble = text;
         }
     }
-}
 
-impl MemoryFile {
-    fn describe(&self) -> String {
-        match self {
-            MemoryFile::Path(path) => path.display().to_string(),
-            MemoryFile::Open(_) => "(built in)".to_owned(),
+    /// Tells cores that come after this one whether it is up.
+    fn tell_others(&self) {
+        if let Some(presence) = &self.presence {
+            presence.set_up(self.attachment.is_some() && !self.is_cut_off);
         }
     }
-}
-
-fn open(path: &Path) -> Result<File, StartError> {
-    let file = File::options().read(true).write(true).open(path);
-    file.map_err(|source| StartError::Open { path: path.to_owned(), source })
 }

@@ -6,7 +6,13 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | [`core`] | the life of a remote core: connecting, attaching, losing, detaching |
+//! | [`core`] | the life of a remote core: starting, attaching, losing, recovering, stopping |
+//! | [`config`] | what has to be known of it beforehand |
+//! | `link` | reaching it: its mailbox and its memory |
+//! | [`recovery`] | what is done about a crash, how often, how soon |
+//! | [`watch`], `watchdog` | noticing that it is not well |
+//! | [`presence`] | what a core on another thread needs to know of it |
+//! | `chores` | the service thread, for all that may block |
 //! | [`layout`] | how the vrings are found: by a resource table, or at places that both sides know |
 //! | [`attach`] | from there to working vrings, and back |
 //! | `placement` | where vrings and buffers go in the carveouts |
@@ -22,19 +28,26 @@
 //! | `text` | what programs and firmware say, fit for logs |
 
 pub mod attach;
+mod chores;
+pub mod config;
 pub mod core;
 pub mod dump;
 pub mod firmware;
 pub mod layout;
+mod link;
 pub mod mailbox;
 pub mod memory;
 pub mod messages;
 mod placement;
 pub mod power;
+pub mod presence;
+pub mod recovery;
 pub mod resource_table;
 mod text;
 pub mod trace;
 pub mod vring;
+pub mod watch;
+mod watchdog;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use super::attach::{AttachError, Attachment, attach};
-use super::core::{Change, Doorbell, Loss, MemoryConfig, MemoryFile, RemoteConfig, RemoteCore};
+use super::config::{MailboxConfig, MemoryConfig, RemoteConfig, VringsConfig};
+use super::core::{Change, Loss, RemoteCore};
 use super::layout::Layout;
 use super::memory::{Access, Carveouts, Region};
 use crate::causes::Causes;
@@ -38,7 +39,7 @@ impl Still {
 
     fn carveouts_of(&self, size: usize) -> Carveouts {
         let file = self.core.memory().file().try_clone().unwrap();
-        Carveouts::new(vec![Region::map(file, 0, size, self.device_address(), Access::Normal).unwrap()])
+        Carveouts::new(vec![Region::map(&file, 0, size, self.device_address(), Access::Normal).unwrap()])
     }
 
     fn table(&self) -> Vec<u8> {
@@ -168,23 +169,24 @@ struct Played {
 
 impl Played {
     fn new(attach_after: Option<Duration>) -> Self {
+        Self::with(|config| RemoteConfig { attach_after, ..config })
+    }
+
+    /// With a configuration that is made of the usual one.
+    fn with(change: impl FnOnce(RemoteConfig) -> RemoteConfig) -> Self {
         let still = Still::new(Config::default());
         let (host, bell) = UnixStream::pair().unwrap();
         bell.set_nonblocking(true).unwrap();
         let now = Instant::now();
-        let config = RemoteConfig {
-            name: "played".to_owned(),
-            doorbell: Doorbell::Stream(Some(host)),
-            memory: vec![MemoryConfig {
-                file: MemoryFile::Open(still.core.memory().file().try_clone().unwrap()),
-                offset: 0,
-                size: usize::try_from(still.core.memory().size()).unwrap(),
-                device_address: still.device_address(),
-                name: None,
-            }],
-            layout: still.layout(),
-            attach_after,
-        };
+        let file = still.core.memory().file().try_clone().unwrap();
+        let size = usize::try_from(still.core.memory().size()).unwrap();
+        let config = RemoteConfig::attached(
+            "played",
+            MailboxConfig::Stream(Some(host)),
+            vec![MemoryConfig::whole(file, size, still.device_address())],
+            VringsConfig::Table(still.table_address()),
+        );
+        let config = change(config);
         Played { host: RemoteCore::new(config, now), bell, still, now }
     }
 

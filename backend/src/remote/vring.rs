@@ -240,6 +240,12 @@ impl Vring {
         }
     }
 
+    /// Index of the next used entry to be taken: changes whenever the remote has done something.
+    #[inline]
+    pub fn progress(&self) -> u16 {
+        self.next_used
+    }
+
     /// Whether the remote holds descriptor `id`.
     pub fn is_with_remote(&self, id: u16) -> bool {
         self.with_remote[usize::from(id)]

@@ -15,8 +15,8 @@ use crate::guest::Queue;
 use crate::guest::memory::GuestMemory;
 use crate::guest::port::QueueIndex;
 use crate::guest::queue::QueueSetup;
-use crate::remote::core::{Change, Doorbell, MemoryConfig, MemoryFile, RemoteConfig, RemoteCore};
-use crate::remote::layout::Layout;
+use crate::remote::config::{MailboxConfig, MemoryConfig, RemoteConfig, VringsConfig};
+use crate::remote::core::{Change, RemoteCore};
 use crate::rpmsg::address::Slot;
 use crate::rpmsg::{Announcement, HEADER_LEN, Header, NAME_SERVICE_ADDRESS, VIRTIO_RPMSG_F_NS};
 use crate::softcore::{Config, Memory, SoftCore};
@@ -223,19 +223,14 @@ impl Bench {
         let memory = Memory::memfd(&config.layout().unwrap()).unwrap();
         let (host, doorbell) = UnixStream::pair().unwrap();
         doorbell.set_nonblocking(true).unwrap();
-        let remote = RemoteConfig {
-            name: "core".to_owned(),
-            doorbell: Doorbell::Stream(Some(host)),
-            memory: vec![MemoryConfig {
-                file: MemoryFile::Open(memory.file().try_clone().unwrap()),
-                offset: 0,
-                size: usize::try_from(memory.size()).unwrap(),
-                device_address: memory.device_address().into(),
-                name: None,
-            }],
-            layout: Layout::Table { address: config.layout().unwrap().table_address().into() },
-            attach_after: None,
-        };
+        let size = usize::try_from(memory.size()).unwrap();
+        let file = memory.file().try_clone().unwrap();
+        let remote = RemoteConfig::attached(
+            "core",
+            MailboxConfig::Stream(Some(host)),
+            vec![MemoryConfig::whole(file, size, memory.device_address().into())],
+            VringsConfig::Table(config.layout().unwrap().table_address().into()),
+        );
         let core = SoftCore::new(config, memory).unwrap();
         let now = Instant::now();
         let remote = RemoteCore::new(remote, now);

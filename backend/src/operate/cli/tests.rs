@@ -249,12 +249,12 @@ fn requests_to_a_running_program_are_written_as_the_protocol_has_them() {
 
 #[test]
 fn every_key_of_a_vm_can_be_said_on_the_command_line() {
-    let all = "add c --socket s --mode 0660 --group g --slot 3 --remote r --address 0x400 --address 7 --strict \
+    let all = "add c --socket s --mode 0660 --group g --slot 3 --remote r --device 1 --address 0x400 --address 7 --strict \
                --overflow drop --weight 2 --messages-per-second 10 --bytes-per-second 1000";
     let request = request(&all.split(' ').collect::<Vec<_>>());
     let request: serde_json::Value = serde_json::from_str(&request).unwrap();
     let expected = serde_json::json!({
-        "name": "c", "socket": std::path::absolute("s").unwrap(), "mode": "0660", "group": "g", "slot": 3, "remote": "r", "addresses": [0x400, 7],
+        "name": "c", "socket": std::path::absolute("s").unwrap(), "mode": "0660", "group": "g", "slot": 3, "remote": "r", "device": 1, "addresses": [0x400, 7],
         "strict": true, "overflow": "drop", "weight": 2, "messages-per-second": 10, "bytes-per-second": 1000,
     });
     assert_eq!(request["vm"], expected);

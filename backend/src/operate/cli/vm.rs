@@ -65,6 +65,9 @@ pub(super) struct Vm {
     /// The remote that it talks to, where there are several
     #[arg(long, value_name = "NAME")]
     remote: Option<String>,
+    /// Which of the remote's rpmsg devices it is in front of, counted from 0
+    #[arg(long, value_name = "N")]
+    device: Option<i64>,
     /// Remote address that it may send to without an announcement; may be repeated
     #[arg(long = "address", value_name = "ADDRESS", value_parser = number)]
     addresses: Vec<i64>,
@@ -112,13 +115,14 @@ impl From<VmCommand> for Call {
 impl Vm {
     /// The keys that are said, as they would stand in a file.
     fn keys(self) -> Map<String, Value> {
-        let keys: [(&str, Option<Value>); 12] = [
+        let keys: [(&str, Option<Value>); 13] = [
             ("name", Some(self.name.into())),
             ("socket", Some(self.socket.into())),
             ("mode", self.mode.map(Into::into)),
             ("group", self.group.map(Into::into)),
             ("slot", self.slot.map(Into::into)),
             ("remote", self.remote.map(Into::into)),
+            ("device", self.device.map(Into::into)),
             ("addresses", (!self.addresses.is_empty()).then(|| self.addresses.into())),
             ("strict", self.strict.then_some(true.into())),
             ("overflow", self.overflow.map(Into::into)),

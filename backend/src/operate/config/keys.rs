@@ -1,10 +1,11 @@
 //! Every key of the configuration: what the reference says about it, and what an error about it says was expected.
 
+mod mailbox;
 mod remote;
 mod service;
 mod vm;
 
-pub(super) use self::{remote::*, service::*, vm::*};
+pub(super) use self::{mailbox::*, remote::*, service::*, vm::*};
 
 /// A key, or a table of keys.
 pub(super) struct Key {
@@ -30,6 +31,7 @@ pub(super) enum Kind {
     Integer,
     Integers,
     Flag,
+    Table,
     Tables,
 }
 
@@ -47,7 +49,7 @@ pub(super) const CONTROL: Key = Key {
 };
 
 /// All of them, each table followed by its keys, in the order of the reference.
-pub(super) const KEYS: [&Key; 37] = [
+pub(super) const KEYS: [&Key; 79] = [
     &CONTROL,
     &REMOTE,
     &REMOTE_NAME,
@@ -56,11 +58,52 @@ pub(super) const KEYS: [&Key; 37] = [
     &REMOTE_RESOURCE_TABLE,
     &REMOTE_ATTACH_AFTER,
     &REMOTE_ADDRESS_BITS,
+    &HEARTBEAT,
+    &HANG_AFTER,
+    &WATCHDOG,
+    &DUMP,
+    &AFTER,
     &MEMORY,
     &MEMORY_PATH,
     &MEMORY_OFFSET,
     &MEMORY_SIZE,
     &MEMORY_DEVICE_ADDRESS,
+    &MEMORY_PHYSICAL_ADDRESS,
+    &MEMORY_NAME,
+    &MAILBOX,
+    &MAILBOX_KIND,
+    &MAILBOX_ADDRESS,
+    &MAILBOX_CHANNEL,
+    &MAILBOX_WORD,
+    &MAILBOX_PROCESSOR,
+    &MAILBOX_CHANNELS,
+    &MAILBOX_SHUT_DOWN,
+    &MAILBOX_DETACH,
+    &MAILBOX_RECEIVE_DEVICE,
+    &MAILBOX_TRANSMIT_DEVICE,
+    &MAILBOX_RECEIVE_FIFO,
+    &MAILBOX_TRANSMIT_FIFO,
+    &MAILBOX_USER,
+    &MAILBOX_REQUEST_BUFFER,
+    &MAILBOX_REMOTE_BIT,
+    &VRINGS,
+    &VRINGS_ADDRESS,
+    &VRINGS_DEVICES,
+    &VRINGS_DESCRIPTORS,
+    &BOOT,
+    &BOOT_FIRMWARE,
+    &BOOT_WHEN,
+    &BOOT_START,
+    &BOOT_STOP,
+    &BOOT_REMOTEPROC,
+    &BOOT_REGISTER,
+    &BOOT_MASK,
+    &BOOT_START_VALUE,
+    &BOOT_STOP_VALUE,
+    &RECOVERY,
+    &RECOVERY_POLICY,
+    &RECOVERY_LIMIT,
+    &RECOVERY_BACK_OFF,
     &VM,
     &VM_NAME,
     &VM_SOCKET,
@@ -68,6 +111,7 @@ pub(super) const KEYS: [&Key; 37] = [
     &VM_GROUP,
     &VM_SLOT,
     &VM_REMOTE,
+    &VM_DEVICE,
     &VM_ADDRESSES,
     &VM_STRICT,
     &VM_OVERFLOW,
@@ -95,7 +139,7 @@ impl Key {
             Kind::Texts => format!("an array of strings: {}", self.value),
             Kind::Integer => format!("an integer: {}", self.value),
             Kind::Integers => format!("an array of integers: {}", self.value),
-            Kind::Flag | Kind::Tables => self.value.to_owned(),
+            Kind::Flag | Kind::Table | Kind::Tables => self.value.to_owned(),
         }
     }
 

@@ -1,5 +1,8 @@
 //! From what the file says to a [`Plan`]: every value in its range, and all of them fitting together.
 
+mod boot;
+mod mailbox;
+mod memory;
 mod remotes;
 mod services;
 mod values;
@@ -17,7 +20,9 @@ use toml::Spanned;
 use self::values::{absent, bytes, choice, device_address, number, remote_address, start, time};
 use super::{Fault, keys, keys::Key, line_at, raw};
 use crate::{
-    operate::plan::{LinkPlan, Plan, RemotePlan, VmPlan, VmSocket, socket_path_fault},
+    operate::plan::{
+        LinkPlan, MailboxPlan, Plan, RemotePlan, SharedPlan, VmPlan, VmSocket, socket_path_fault,
+    },
     rpmsg::address::Slot,
 };
 
@@ -77,8 +82,8 @@ impl<'a> Resolver<'a> {
     /// Takes note of what a program has that is being served.
     fn hold(&mut self, configured: &Plan, served: &[VmPlan]) {
         let doorbells = configured.remotes.iter().filter_map(|remote| match &remote.link {
-            LinkPlan::Socket(link) => Some(&link.doorbell),
-            LinkPlan::Loopback => None,
+            LinkPlan::Shared(SharedPlan { mailbox: MailboxPlan::Socket(doorbell), .. }) => Some(doorbell),
+            LinkPlan::Shared(_) | LinkPlan::Loopback => None,
         });
         let own = doorbells.chain(&configured.control);
         self.sockets.extend(own.map(|path| (path.clone(), Holder::Program)));

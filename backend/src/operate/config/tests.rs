@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    operate::plan::{LinkPlan, MemoryPlan, SocketPlan, VmSocket},
+    operate::plan::{LinkPlan, MailboxPlan, MemoryPlan, MemorySource, SharedPlan, VmSocket},
+    remote::config::VringsConfig,
     rpmsg::address::Slot,
 };
 
@@ -50,15 +51,16 @@ fn slots(text: &str) -> Vec<u8> {
 #[test]
 fn a_minimal_file_resolves_with_the_defaults() {
     let plan = plan(MINIMAL);
-    let link = LinkPlan::Socket(SocketPlan {
-        doorbell: "/run/core.doorbell".into(),
-        resource_table: 0x2100_0000,
+    let link = LinkPlan::Shared(SharedPlan {
+        mailbox: MailboxPlan::Socket("/run/core.doorbell".into()),
+        vrings: VringsConfig::Table(0x2100_0000),
         attach_after: None,
         memory: vec![MemoryPlan {
-            path: "/dev/shm/core".into(),
-            offset: 0,
+            source: MemorySource::File { path: "/dev/shm/core".into(), offset: 0 },
             size: 0x10_0000,
             device_address: 0x2100_0000,
+            physical_address: 0x2100_0000,
+            name: None,
         }],
     });
     assert_eq!(plan.remotes.len(), 1);
@@ -80,6 +82,7 @@ remote core
   resource table  0x21000000
   attach          when ready or running, or after 2s of silence
   memory          0x21000000..=0x210fffff in /dev/shm/core at offset 0x0, 0x100000 bytes
+  after a crash   attach when it is back
   addresses       of 32 bits
   static service  \"sensor\" at 0x500
   service         \"rpmsg-openamp-*\": serialized, one reply within 500ms, or else quarantine for 5s, unsolicited \
@@ -120,7 +123,7 @@ fn times_are_taken_in_their_unit() {
     let time = |text: &str| {
         let with = format!("link = \"socket\"\nattach-after = \"{text}\"");
         match &plan(&MINIMAL.replace("link = \"socket\"", &with)).remotes[0].link {
-            LinkPlan::Socket(link) => link.attach_after,
+            LinkPlan::Shared(link) => link.attach_after,
             LinkPlan::Loopback => None,
         }
     };

@@ -2,9 +2,18 @@
 
 use std::fmt::{self, Formatter};
 
-use super::{GroupPlan, LinkPlan, MemoryPlan, Plan, RemotePlan, SocketPlan, VmPlan, VmSocket};
+use super::{
+    GroupPlan, LinkPlan, MailboxPlan, MemoryPlan, MemorySource, Plan, RemotePlan, SharedPlan, VmPlan,
+    VmSocket,
+};
 use crate::{
     bridge::policy::{AddressBits, Mode, Overflow, Policy, Reply, Slots, Turns, Unsolicited, VmPolicy},
+    remote::{
+        config::{HardwareMailbox, VringsConfig, WatchConfig},
+        mailbox::{IpccConfig, IpiConfig, MuConfig, OmapConfig},
+        power::Switch,
+        recovery::{RecoveryConfig, RecoveryPolicy},
+    },
     rpmsg::address::Slot,
 };
 
@@ -18,8 +27,9 @@ impl fmt::Display for Plan {
             writeln!(f, "remote {}", remote.name)?;
             match &remote.link {
                 LinkPlan::Loopback => writeln!(f, "  link            loopback, the built-in core")?,
-                LinkPlan::Socket(link) => write!(f, "{link}")?,
+                LinkPlan::Shared(link) => write!(f, "{link}")?,
             }
+            remote.life(f, &self.remotes)?;
             let vms = self.vms.iter().filter(|vm| vm.remote == index);
             policy(f, &remote.policy, &vms.collect::<Vec<_>>())?;
         }
@@ -89,7 +99,12 @@ fn vm(f: &mut Formatter<'_>, vm: &VmPlan, remotes: &[RemotePlan]) -> fmt::Result
         vm.mode.map_or(Ok(()), |mode| write!(f, ", mode {mode:04o}"))?;
         vm.group.as_ref().map_or(Ok(()), |group| write!(f, ", group {group}"))?;
     }
-    writeln!(f, "\n  remote          {}", remotes[vm.remote].name)?;
+    write!(f, "\n  remote          {}", remotes[vm.remote].name)?;
+    writeln!(
+        f,
+        "{}",
+        if vm.device == 0 { String::new() } else { format!(", its rpmsg device {}", vm.device) }
+    )?;
     writeln!(f, "  slot            {slot}, host addresses {first:#010x}..={:#010x}", first | 0xFF_FFFF)?;
     write!(f, "  sends to        services that it sees")?;
     addresses.iter().try_for_each(|address| write!(f, ", {address:#x}"))?;
@@ -113,10 +128,70 @@ impl fmt::Display for GroupPlan {
     }
 }
 
-impl fmt::Display for SocketPlan {
+impl RemotePlan {
+    /// How the remote is started, watched and recovered.
+    fn life(&self, f: &mut Formatter<'_>, remotes: &[RemotePlan]) -> fmt::Result {
+        if let Some(boot) = &self.boot {
+            writeln!(f, "  boot            {}", if boot.on_demand { "when needed" } else { "always" })?;
+            boot.firmware.iter().try_for_each(|path| writeln!(f, "  firmware        {}", path.display()))?;
+            match &boot.switch {
+                Switch::Command { start, stop } => {
+                    writeln!(f, "  start           {start:?}\n  stop            {stop:?}")?;
+                }
+                Switch::Sysfs { directory, firmware } => {
+                    write!(f, "  start, stop     by {}", directory.display())?;
+                    firmware.iter().try_for_each(|name| write!(f, " with firmware {name:?}"))?;
+                    writeln!(f)?;
+                }
+                Switch::Register(register) => writeln!(
+                    f,
+                    "  start, stop     register {:#010x}, bits {:#x}: {:#x} starts, {:#x} stops; through {}",
+                    register.base + register.offset,
+                    register.mask,
+                    register.start,
+                    register.stop,
+                    register.file.display()
+                )?,
+            }
+        }
+        self.after.iter().try_for_each(|index| writeln!(f, "  after           {}", remotes[*index].name))?;
+        if self.link == LinkPlan::Loopback {
+            return Ok(());
+        }
+        let WatchConfig { heartbeat, hang_after, watchdog } = &self.watch;
+        heartbeat.iter().try_for_each(|time| writeln!(f, "  heartbeat       every {time:?}"))?;
+        hang_after.iter().try_for_each(|time| writeln!(f, "  hangs           after {time:?}"))?;
+        watchdog.iter().try_for_each(|path| writeln!(f, "  watchdog        {}", path.display()))?;
+        let RecoveryConfig { policy, limit, back_off } = &self.recovery;
+        match policy {
+            RecoveryPolicy::Off => write!(f, "  after a crash   nothing, until it is started")?,
+            RecoveryPolicy::Reattach => write!(f, "  after a crash   attach when it is back")?,
+            RecoveryPolicy::Reboot => {
+                write!(f, "  after a crash   reboot, the second time in a row after {back_off:?}")?;
+            }
+        }
+        limit.iter().try_for_each(|limit| write!(f, "; given up after {limit} in a row"))?;
+        self.dump.iter().try_for_each(|path| write!(f, "; dump to {}", path.display()))?;
+        writeln!(f)
+    }
+}
+
+impl fmt::Display for SharedPlan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  link            socket {}", self.doorbell.display())?;
-        writeln!(f, "  resource table  {:#010x}", self.resource_table)?;
+        writeln!(f, "  link            {}", self.mailbox)?;
+        match self.vrings {
+            VringsConfig::Table(address) => writeln!(f, "  resource table  {address:#010x}")?,
+            VringsConfig::TableOfFirmware => writeln!(f, "  resource table  that of the firmware")?,
+            VringsConfig::Static(layout) => {
+                for (index, [first, second]) in layout.vrings().enumerate() {
+                    let count = layout.descriptors();
+                    writeln!(
+                        f,
+                        "  vrings {index}        {first:#010x} and {second:#010x}, {count} descriptors"
+                    )?;
+                }
+            }
+        }
         match self.attach_after {
             Some(time) => {
                 writeln!(f, "  attach          when ready or running, or after {time:?} of silence")?;
@@ -130,17 +205,60 @@ impl fmt::Display for SocketPlan {
     }
 }
 
+impl fmt::Display for MailboxPlan {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            MailboxPlan::Socket(path) => write!(f, "socket {}", path.display()),
+            MailboxPlan::Hardware(HardwareMailbox::ImxMu { address, config }) => {
+                let MuConfig { version, channel, word } = config;
+                write!(
+                    f,
+                    "i.MX messaging unit ({version:?}) at {address:#x}, channel {channel}, {word:?} words"
+                )
+            }
+            MailboxPlan::Hardware(HardwareMailbox::Stm32Ipcc { address, nodes, config }) => {
+                let IpccConfig { processor, vrings, shut_down, detach } = config;
+                write!(
+                    f,
+                    "STM32 IPCC at {address:#x}, processor {processor}, vrings on channels {vrings:?}"
+                )?;
+                shut_down.iter().try_for_each(|channel| write!(f, ", shutdown on {channel}"))?;
+                detach.iter().try_for_each(|channel| write!(f, ", detach on {channel}"))?;
+                nodes.receive.iter().try_for_each(|name| write!(f, ", receives by {name}"))?;
+                nodes.transmit.iter().try_for_each(|name| write!(f, ", sends by {name}"))
+            }
+            MailboxPlan::Hardware(HardwareMailbox::Omap { address, config }) => {
+                let OmapConfig { version, receive_fifo, transmit_fifo, user } = config;
+                write!(
+                    f,
+                    "TI mailbox ({version:?}) at {address:#x}, receives by FIFO {receive_fifo}, sends by FIFO \
+                     {transmit_fifo}, user {user}"
+                )
+            }
+            MailboxPlan::Hardware(HardwareMailbox::ZynqmpIpi(config)) => {
+                let IpiConfig { channel, request_buffer, remote } = config;
+                write!(
+                    f,
+                    "ZynqMP IPI channel at {channel:#x}, requests at {request_buffer:#x}, remote bit {remote}"
+                )
+            }
+        }
+    }
+}
+
 impl fmt::Display for MemoryPlan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let last = u64::from(self.device_address) + (self.size - 1);
-        write!(
-            f,
-            "{:#010x}..={last:#010x} in {} at offset {:#x}, {:#x} bytes",
-            self.device_address,
-            self.path.display(),
-            self.offset,
-            self.size
-        )
+        write!(f, "{:#010x}..={last:#010x} ", self.device_address)?;
+        match &self.source {
+            MemorySource::File { path, offset } => write!(f, "in {} at offset {offset:#x}", path.display())?,
+            MemorySource::Uio => write!(f, "in the UIO device with it")?,
+        }
+        if self.physical_address != u64::from(self.device_address) || self.source == MemorySource::Uio {
+            write!(f, ", physical address {:#010x}", self.physical_address)?;
+        }
+        write!(f, ", {:#x} bytes", self.size)?;
+        self.name.iter().try_for_each(|name| write!(f, ", for {name}"))
     }
 }
 

@@ -12,10 +12,10 @@ use vhost::VhostBackend;
 use vhost::vhost_user::Frontend;
 
 use super::*;
-use crate::bridge::policy::{Policy, VmPolicy};
+use crate::bridge::policy::VmPolicy;
 use crate::guest::device::FEATURES;
-use crate::operate::plan::{LinkPlan, Plan, RemotePlan, VmPlan, VmSocket};
-use crate::operate::remotes::Remote;
+use crate::operate::plan::{Plan, VmPlan, VmSocket};
+use crate::operate::remotes;
 use crate::operate::vms::Opened;
 use crate::rpmsg::address::Slot;
 
@@ -31,7 +31,7 @@ struct Bench {
 
 fn started() -> Bench {
     let folder = tempfile::tempdir().unwrap();
-    let remote = RemotePlan { name: "core".to_owned(), link: LinkPlan::Loopback, policy: Policy::default() };
+    let Plan { remotes: plans, .. } = Plan::loopback([]);
     let a = VmPlan {
         name: "a".to_owned(),
         socket: VmSocket::Path(folder.path().join("a")),
@@ -39,10 +39,11 @@ fn started() -> Bench {
         group: None,
         slot: Slot::ZERO,
         remote: 0,
+        device: 0,
         policy: VmPolicy::unlimited(crate::bridge::policy::Overflow::Drop),
     };
-    let remotes = vec![Remote::start(&remote).unwrap()];
-    let plan = Plan { control: None, remotes: vec![remote], vms: vec![a.clone()] };
+    let remotes = remotes::start(&plans).unwrap();
+    let plan = Plan { control: None, remotes: plans, vms: vec![a.clone()] };
     let (sender, ended) = channel();
     let going = Arc::new(Going::new(move || sender.send(()).unwrap()));
     let vms = Vms::new(plan, remotes);
@@ -99,7 +100,8 @@ fn a_vm_that_is_added_is_served_like_any_other() {
     let bench = started();
     let added = bench.add("b", &json!({"mode": "0600", "weight": 3, "slot": null})).unwrap();
     let socket = bench.path("b");
-    let expected = json!({"name": "b", "remote": "core", "slot": 1, "socket": socket, "connected": false});
+    let expected =
+        json!({"name": "b", "remote": "loopback", "slot": 1, "socket": socket, "connected": false});
     assert_eq!(added, json!({"vm": expected}));
     assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
 
@@ -212,6 +214,7 @@ fn a_connection_that_was_handed_over_keeps_the_program_going_until_it_ends() {
         group: None,
         slot,
         remote: 0,
+        device: 0,
         policy: VmPolicy::unlimited(crate::bridge::policy::Overflow::Drop),
     };
     bench.vms.serve(Opened::open(plan).unwrap(), &bench.going).unwrap();

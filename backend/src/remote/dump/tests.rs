@@ -14,7 +14,7 @@ fn memory(places: &[(u64, usize)], access: Access) -> Carveouts {
     let regions = places.iter().map(|(address, size)| {
         let file = tempfile::tempfile().unwrap();
         file.set_len(*size as u64).unwrap();
-        Region::map(file, 0, *size, *address, access).unwrap()
+        Region::map(&file, 0, *size, *address, access).unwrap()
     });
     let carveouts = Carveouts::new(regions.collect());
     for (address, memory) in carveouts.slices() {

@@ -202,7 +202,7 @@ fn segments_may_go_to_different_regions_but_not_across_their_border() {
     let region = |address| {
         let file = tempfile::tempfile().unwrap();
         file.set_len(0x1000).unwrap();
-        Region::map(file, 0, 0x1000, address, Access::Normal).unwrap()
+        Region::map(&file, 0, 0x1000, address, Access::Normal).unwrap()
     };
     let both = Carveouts::new(vec![region(0x1000), region(0x2000)]);
     parse(Elf::make(false, &[load(0x1000, b"a", 1), load(0x2000, b"b", 1)], None))

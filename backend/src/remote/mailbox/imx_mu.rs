@@ -19,7 +19,7 @@
 //! Source: Linux `drivers/mailbox/imx-mailbox.c`, `drivers/remoteproc/imx_rproc.c`, `imx_dsp_rproc.c`; NXP i.MX 8M Mini and
 //! i.MX 93 reference manuals, chapter "Messaging Unit".
 
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use super::pending::Pending;
@@ -50,7 +50,7 @@ pub enum MuWord {
 }
 
 /// What the host has to know of a messaging unit.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MuConfig {
     /// Its register layout.
     pub version: MuVersion,
@@ -230,7 +230,7 @@ impl ImxMu {
 }
 
 impl Mailbox for ImxMu {
-    fn descriptor(&self) -> RawFd {
+    fn descriptor(&self) -> BorrowedFd<'_> {
         self.interrupt.descriptor()
     }
 

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
@@ -29,8 +29,8 @@ impl Interrupt {
         Ok(Interrupt { device: File::from(device) })
     }
 
-    pub(super) fn descriptor(&self) -> RawFd {
-        self.device.as_raw_fd()
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.device.as_fd()
     }
 
     /// Whether the line has risen since it was armed. It is off from then until [`arm`](Self::arm).

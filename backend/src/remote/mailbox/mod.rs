@@ -29,7 +29,7 @@ mod models;
 
 use std::fmt::Debug;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use thiserror::Error;
@@ -50,7 +50,7 @@ pub const MAX_NOTIFYID: u32 = 0xEF;
 /// not take now is kept, one kick per vring, and sent by [`flush`](Self::flush).
 pub trait Mailbox: Debug + Send {
     /// What becomes readable when something has come in, or when something that was kept can be sent.
-    fn descriptor(&self) -> RawFd;
+    fn descriptor(&self) -> BorrowedFd<'_>;
 
     /// Whether [`descriptor`](Self::descriptor) is to be waited for until it is writable too.
     fn wants_write(&self) -> bool;

@@ -27,7 +27,7 @@
 //! Source: Linux `drivers/mailbox/omap-mailbox.c`, `drivers/remoteproc/omap_remoteproc.h`, `ti_k3_dsp_remoteproc.c`; TI DRA74x
 //! and AM64x reference manuals, chapter "Mailbox".
 
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use super::pending::Pending;
@@ -67,7 +67,7 @@ pub enum OmapVersion {
 }
 
 /// What the host has to know of a TI mailbox.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OmapConfig {
     /// Its interrupt registers.
     pub version: OmapVersion,
@@ -234,7 +234,7 @@ impl OmapMailbox {
 }
 
 impl Mailbox for OmapMailbox {
-    fn descriptor(&self) -> RawFd {
+    fn descriptor(&self) -> BorrowedFd<'_> {
         self.interrupt.descriptor()
     }
 

@@ -15,7 +15,7 @@
 //! Anything else is counted and ignored. The format is public: an emulated board's UART speaks it.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Instant;
@@ -68,8 +68,8 @@ impl SocketMailbox {
 }
 
 impl Mailbox for SocketMailbox {
-    fn descriptor(&self) -> RawFd {
-        self.stream.as_raw_fd()
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 
     fn wants_write(&self) -> bool {

@@ -19,7 +19,7 @@
 //!
 //! Source: Linux `drivers/mailbox/stm32-ipcc.c`, `drivers/remoteproc/stm32_rproc.c`; ST RM0436, chapter "IPCC".
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use log::Level;
@@ -48,7 +48,7 @@ const HWCFGR: usize = 0x3F0;
 const WINDOW: usize = 0x400;
 
 /// What the host has to know of a controller.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IpccConfig {
     /// The host's processor, 0 or 1: `st,proc-id`.
     pub processor: u8,
@@ -61,7 +61,7 @@ pub struct IpccConfig {
 }
 
 /// The names of the UIO devices of a controller, where there are several with its address.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IpccNodes {
     /// The one whose interrupt is RX occupied.
     pub receive: Option<String>,
@@ -227,8 +227,8 @@ fn low(register: u32) -> u16 {
 }
 
 impl Mailbox for Stm32Ipcc {
-    fn descriptor(&self) -> RawFd {
-        self.transmit.as_ref().map_or_else(|| self.receive.descriptor(), |(_, both)| both.as_raw_fd())
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.transmit.as_ref().map_or_else(|| self.receive.descriptor(), |(_, both)| both.as_fd())
     }
 
     fn wants_write(&self) -> bool {

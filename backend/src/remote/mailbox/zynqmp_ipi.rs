@@ -21,7 +21,7 @@
 //! Source: Linux `drivers/mailbox/zynqmp-ipi-mailbox.c`, `drivers/remoteproc/xlnx_r5_remoteproc.c`; Trusted Firmware-A
 //! `plat/xilinx/common/ipi.c`, which has the registers; Xilinx UG1087, module "IPI".
 
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use super::pending::{Pending, Retry};
@@ -41,7 +41,7 @@ const WINDOW: usize = 0x20;
 const BUFFER: usize = 0x20;
 
 /// What the host has to know of the channel between it and a remote core.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IpiConfig {
     /// Physical address of the host's channel.
     pub channel: u64,
@@ -122,7 +122,7 @@ impl ZynqmpIpi {
 }
 
 impl Mailbox for ZynqmpIpi {
-    fn descriptor(&self) -> RawFd {
+    fn descriptor(&self) -> BorrowedFd<'_> {
         self.interrupt.descriptor()
     }
 

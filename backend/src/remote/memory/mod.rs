@@ -8,16 +8,18 @@
 
 mod barrier;
 mod copy;
+mod mapping;
 mod slice;
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 
 use thiserror::Error;
-use vm_memory::{FileOffset, MmapRegion};
 
 pub use barrier::{after_observe, before_kick, before_publish, full};
+use mapping::Mapping;
 pub use slice::CarveoutSlice;
 
 /// How the CPU reaches a region.
@@ -33,7 +35,7 @@ pub enum Access {
 /// One mapped stretch of carveout memory.
 #[derive(Debug)]
 pub struct Region {
-    map: MmapRegion,
+    map: Mapping,
     device_address: u64,
     physical_address: u64,
     name: Option<String>,
@@ -71,7 +73,7 @@ pub enum CarveoutError {
         size: usize,
         /// What the system said.
         #[source]
-        source: vm_memory::mmap::MmapRegionError,
+        source: io::Error,
     },
     /// A device address range that no region holds.
     #[error("device addresses {start:#x}..{end:#x} are in no configured memory region; the regions are {regions}", end = u128::from(*start) + u128::from(*len))]
@@ -100,19 +102,20 @@ impl Region {
     /// # Errors
     /// A file that is too small, or one that cannot be mapped.
     pub fn map(
-        file: File,
+        file: &File,
         offset: u64,
         size: usize,
         device_address: u64,
         access: Access,
     ) -> Result<Self, CarveoutError> {
-        let metadata = file.metadata().map_err(CarveoutError::Size)?;
-        let (found, expected) = (metadata.len(), offset.saturating_add(size as u64));
-        if found < expected && !metadata.file_type().is_char_device() {
-            return Err(CarveoutError::FileTooSmall { expected, found });
+        let data = file.metadata().map_err(CarveoutError::Size)?;
+        let expected = offset.saturating_add(size as u64);
+        // A device has no length; it refuses to be mapped where it has no memory.
+        if data.len() < expected && !data.file_type().is_char_device() {
+            return Err(CarveoutError::FileTooSmall { expected, found: data.len() });
         }
-        let map = MmapRegion::from_file(FileOffset::new(file, offset), size)
-            .map_err(|source| CarveoutError::Map { offset, size, source })?;
+        let map =
+            Mapping::new(file, offset, size).map_err(|source| CarveoutError::Map { offset, size, source })?;
         Ok(Region { map, device_address, physical_address: device_address, name: None, access })
     }
 
@@ -230,7 +233,7 @@ pub(crate) mod testing {
     pub(crate) fn carveouts(size: usize, device_address: u64, access: Access) -> Carveouts {
         let file = tempfile::tempfile().unwrap();
         file.set_len(size as u64).unwrap();
-        Carveouts::new(vec![Region::map(file, 0, size, device_address, access).unwrap()])
+        Carveouts::new(vec![Region::map(&file, 0, size, device_address, access).unwrap()])
     }
 }
 
@@ -262,7 +265,7 @@ mod tests {
         let map = |da, pa| {
             let file = tempfile::tempfile().unwrap();
             file.set_len(0x1000).unwrap();
-            Region::map(file, 0, 0x1000, da, Access::Normal).unwrap().at_physical(pa)
+            Region::map(&file, 0, 0x1000, da, Access::Normal).unwrap().at_physical(pa)
         };
         let carveouts = Carveouts::new(vec![map(0, 0xFF_E00000), map(0x1000_0000, 0x3_8000_0000)]);
         assert_eq!(carveouts.physical_address(0xFFF), Some(0xFF_E00FFF));
@@ -283,19 +286,19 @@ mod tests {
     }
 
     #[test]
-    fn a_device_without_a_size_can_be_mapped() {
-        let device = File::options().read(true).write(true).open("/dev/zero").unwrap();
-        let region = Region::map(device, 0, 0x1000, 0x4000, Access::Device).unwrap();
-        let word = Carveouts::new(vec![region]).slice(0x4FFC, 4, 4).unwrap();
-        word.write_u32(0, 7);
-        assert_eq!(word.read_u32(0), 7);
+    fn a_device_has_no_length_and_is_mapped_all_the_same() {
+        let zero = File::options().read(true).write(true).open("/dev/zero").unwrap();
+        let region = Region::map(&zero, 0, 0x1000, 0x1000, Access::Device).unwrap();
+        let memory = Carveouts::new(vec![region]).slice(0x1FFC, 4, 4).unwrap();
+        memory.write_u32(0, 7);
+        assert_eq!(memory.read_u32(0), 7);
     }
 
     #[test]
     fn a_file_that_is_too_small_is_refused_before_anyone_touches_it() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(0x1000).unwrap();
-        let error = Region::map(file, 0x1000, 0x1000, 0, Access::Normal).unwrap_err().to_string();
+        let error = Region::map(&file, 0x1000, 0x1000, 0, Access::Normal).unwrap_err().to_string();
         assert!(error.contains("holds 0x1000 bytes, expected at least 0x2000"), "{error}");
     }
 }

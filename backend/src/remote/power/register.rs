@@ -49,7 +49,7 @@ impl Register {
             file.map_err(|source| PowerError::OpenRegister { path: self.file.clone(), address, source })?;
         let page = page_size();
         let start = address - address % page as u64;
-        let register = Region::map(file, start, page, start, Access::Device)
+        let register = Region::map(&file, start, page, start, Access::Device)
             .and_then(|region| Carveouts::new(vec![region]).slice(address, size_of::<u32>(), 4))
             .map_err(|source| PowerError::MapRegister { path: self.file.clone(), address, source })?;
         // Its firmware must be in memory before the core runs.

@@ -62,6 +62,15 @@ pub(in super::super) const VM_REMOTE: Key = Key {
     meaning: "The remote core that the VM talks to.",
 };
 
+pub(in super::super) const VM_DEVICE: Key = Key {
+    path: "vm.device",
+    kind: Kind::Integer,
+    value: "a number from 0 to 31",
+    default: "0",
+    meaning: "Which of the remote's rpmsg devices the VM is in front of, counted in the order of the resource table without \
+              devices of other kinds.",
+};
+
 pub(in super::super) const VM_ADDRESSES: Key = Key {
     path: "vm.addresses",
     kind: Kind::Integers,

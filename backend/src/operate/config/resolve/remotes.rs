@@ -1,23 +1,22 @@
-//! The remote cores: how each is reached, and its memory.
+//! The remote cores: how each is reached, and what is done about its life.
 
 use std::{collections::HashMap, path::PathBuf};
 
 use toml::Spanned;
 
-use super::{Resolver, absent, bytes, device_address, name, start, time};
+use super::{Resolver, absent, list, name, number, start, time};
 use crate::{
     bridge::policy::{AddressBits, Policy},
     operate::{
-        config::{Fault, keys, line_at, raw},
-        plan::{LinkPlan, MemoryPlan, RemotePlan, SocketPlan},
+        config::{Fault, keys, keys::Key, raw},
+        plan::{LinkPlan, MailboxPlan, MemoryPlan, RemotePlan, SharedPlan},
+    },
+    remote::{
+        config::{VringsConfig, WatchConfig},
+        layout::StaticLayout,
     },
 };
 
-/// One past the last device address: the resource table has 32 bits for them.
-const DEVICE_ADDRESSES: u64 = 1 << 32;
-/// The descriptors of a vring are aligned so, in bytes; with this a vring aligned for the remote is aligned in the
-/// mapping too.
-const DEVICE_ADDRESS_ALIGN: u32 = 16;
 /// Alignment of the resource table, in bytes: its words are written one by one while the remote reads them.
 const TABLE_ALIGN: u32 = 4;
 /// Bytes of a resource table's header, the least that must lie in the remote's memory.
@@ -32,95 +31,72 @@ impl Resolver<'_> {
             ));
         }
         let mut names = HashMap::new();
-        remotes
-            .iter()
-            .map(|remote| {
-                let table = remote.span().start;
-                let remote = remote.get_ref();
-                let name = name(&keys::REMOTE_NAME, &remote.name, self.text, &mut names)?;
-                let link = match remote.link.get_ref().as_str() {
-                    "loopback" => loopback(remote)?,
-                    "socket" => LinkPlan::Socket(self.socket_link(remote, table)?),
-                    other => {
-                        let found = format!("{other:?}");
-                        return Err(Fault::new(&keys::REMOTE_LINK, start(&remote.link), found));
-                    }
-                };
-                let policy = Policy { address_bits: address_bits(remote)?, ..Policy::default() };
-                Ok(RemotePlan { name, link, policy })
-            })
-            .collect()
+        let mut plans: Vec<RemotePlan> = Vec::new();
+        for remote in remotes {
+            let table = remote.span().start;
+            let remote = remote.get_ref();
+            let name = name(&keys::REMOTE_NAME, &remote.name, self.text, &mut names)?;
+            let link = match remote.link.get_ref().as_str() {
+                "loopback" => loopback(remote)?,
+                "socket" => LinkPlan::Shared(self.socket_link(remote, table)?),
+                "uio" => LinkPlan::Shared(self.uio_link(remote, table)?),
+                other => {
+                    let found = format!("{other:?}");
+                    return Err(Fault::new(&keys::REMOTE_LINK, start(&remote.link), found));
+                }
+            };
+            let boot = remote.boot.as_ref().map(super::boot::boot).transpose()?;
+            plans.push(RemotePlan {
+                name,
+                after: after(remote, &plans)?,
+                recovery: super::boot::recovery(remote.recovery.as_ref(), boot.is_some())?,
+                boot,
+                watch: watch(remote)?,
+                dump: remote.dump.as_ref().map(|path| path_of(&keys::DUMP, path)).transpose()?,
+                policy: Policy { address_bits: address_bits(remote)?, ..Policy::default() },
+                link,
+            });
+        }
+        Ok(plans)
     }
 
-    fn socket_link(&mut self, remote: &raw::Remote, table: usize) -> Result<SocketPlan, Fault> {
+    fn socket_link(&mut self, remote: &raw::Remote, table: usize) -> Result<SharedPlan, Fault> {
+        let mailbox = [(&keys::MAILBOX, remote.mailbox.as_ref().map(start))];
+        absent(&mailbox, "link = \"socket\"", "link = \"uio\"")?;
         let missing = |key| Fault::new(key, table, "nothing");
         let doorbell = remote.doorbell.as_ref().ok_or_else(|| missing(&keys::REMOTE_DOORBELL))?;
-        let resource_table =
-            remote.resource_table.as_ref().ok_or_else(|| missing(&keys::REMOTE_RESOURCE_TABLE))?;
-        if remote.memory.is_empty() {
-            return Err(missing(&keys::MEMORY));
-        }
         let doorbell = self.socket(&keys::REMOTE_DOORBELL, doorbell)?;
-        let mut memory: Vec<(MemoryPlan, usize)> = Vec::new();
-        for region in &remote.memory {
-            let at = start(&region.get_ref().device_address);
-            let region = self.region(region.get_ref(), &memory)?;
-            memory.push((region, at));
+        self.shared(remote, table, MailboxPlan::Socket(doorbell), false)
+    }
+
+    fn uio_link(&mut self, remote: &raw::Remote, table: usize) -> Result<SharedPlan, Fault> {
+        let doorbell = [(&keys::REMOTE_DOORBELL, remote.doorbell.as_ref().map(start))];
+        absent(&doorbell, "link = \"uio\"", "link = \"socket\"")?;
+        let mailbox = remote.mailbox.as_ref().ok_or_else(|| Fault::new(&keys::MAILBOX, table, "nothing"))?;
+        let mailbox = MailboxPlan::Hardware(super::mailbox::mailbox(mailbox)?);
+        self.shared(remote, table, mailbox, true)
+    }
+
+    /// What links over shared memory have in common.
+    fn shared(
+        &mut self,
+        remote: &raw::Remote,
+        table: usize,
+        mailbox: MailboxPlan,
+        is_uio: bool,
+    ) -> Result<SharedPlan, Fault> {
+        if remote.memory.is_empty() {
+            return Err(Fault::new(&keys::MEMORY, table, "nothing"));
         }
-        let memory: Vec<_> = memory.into_iter().map(|(region, _)| region).collect();
+        let memory = self.memory(&remote.memory, is_uio)?;
         let attach_after = remote.attach_after.as_ref();
         let attach_after = attach_after.map(|value| time(&keys::REMOTE_ATTACH_AFTER, value));
-        Ok(SocketPlan {
-            doorbell,
-            resource_table: table_address(resource_table, &memory)?,
+        Ok(SharedPlan {
+            mailbox,
+            vrings: vrings(remote, table, &memory)?,
             attach_after: attach_after.transpose()?,
             memory,
         })
-    }
-
-    /// Checks one region, also against those before it.
-    fn region(&self, region: &raw::Memory, earlier: &[(MemoryPlan, usize)]) -> Result<MemoryPlan, Fault> {
-        let path = region.path.get_ref();
-        if path.is_empty() || path.contains('\0') {
-            return Err(Fault::new(&keys::MEMORY_PATH, start(&region.path), format!("{path:?}")));
-        }
-        let size = bytes(&keys::MEMORY_SIZE, &region.size, |size| size > 0)?;
-        let offset = match &region.offset {
-            None => 0,
-            Some(value) => self.file_offset(value, size)?,
-        };
-        let address = &region.device_address;
-        let device_address = device_address(&keys::MEMORY_DEVICE_ADDRESS, address, DEVICE_ADDRESS_ALIGN)?;
-        let room = DEVICE_ADDRESSES - u64::from(device_address);
-        if size > room {
-            let expected = format!("at most {room:#x} bytes, up to the end of the 32-bit device addresses");
-            return Err(
-                Fault::new(&keys::MEMORY_SIZE, start(&region.size), format!("{size:#x}")).expected(expected)
-            );
-        }
-        let plan = MemoryPlan { path: PathBuf::from(path), offset, size, device_address };
-        if let Some((other, at)) = earlier.iter().find(|(other, _)| overlap(other, &plan)) {
-            let found = format!(
-                "{}, which overlaps {} of line {}",
-                device_addresses(&plan),
-                device_addresses(other),
-                line_at(self.text, *at)
-            );
-            return Err(Fault::new(&keys::MEMORY_DEVICE_ADDRESS, start(address), found)
-                .expected("a region that overlaps no other of this remote"));
-        }
-        Ok(plan)
-    }
-
-    /// Checks where a region of `size` bytes starts in its file.
-    fn file_offset(&self, value: &Spanned<i64>, size: u64) -> Result<u64, Fault> {
-        let offset = bytes(&keys::MEMORY_OFFSET, value, |offset| offset % self.page_size == 0)
-            .map_err(|fault| fault.remedy(format!("this host has pages of {} bytes", self.page_size)))?;
-        match offset.checked_add(size).map(i64::try_from) {
-            Some(Ok(_)) => Ok(offset),
-            _ => Err(Fault::new(&keys::MEMORY_OFFSET, start(value), format!("{offset:#x}"))
-                .expected(format!("an offset that with {size:#x} bytes behind it is below 2^63"))),
-        }
     }
 }
 
@@ -130,30 +106,132 @@ fn loopback(remote: &raw::Remote) -> Result<LinkPlan, Fault> {
         (&keys::REMOTE_DOORBELL, remote.doorbell.as_ref().map(start)),
         (&keys::REMOTE_RESOURCE_TABLE, remote.resource_table.as_ref().map(start)),
         (&keys::REMOTE_ATTACH_AFTER, remote.attach_after.as_ref().map(start)),
+        (&keys::HEARTBEAT, remote.heartbeat.as_ref().map(start)),
+        (&keys::HANG_AFTER, remote.hang_after.as_ref().map(start)),
+        (&keys::WATCHDOG, remote.watchdog.as_ref().map(start)),
+        (&keys::DUMP, remote.dump.as_ref().map(start)),
+        (&keys::AFTER, remote.after.first().map(start)),
         (&keys::MEMORY, remote.memory.first().map(start)),
+        (&keys::MAILBOX, remote.mailbox.as_ref().map(start)),
+        (&keys::VRINGS, remote.vrings.as_ref().map(start)),
+        (&keys::BOOT, remote.boot.as_ref().map(start)),
+        (&keys::RECOVERY, remote.recovery.as_ref().map(start)),
     ];
     absent(&others, "link = \"loopback\"", "link = \"socket\"")?;
     Ok(LinkPlan::Loopback)
 }
 
+/// Where the vrings are: in a table at an address or of the firmware, or at fixed places.
+fn vrings(remote: &raw::Remote, table: usize, memory: &[MemoryPlan]) -> Result<VringsConfig, Fault> {
+    let firmware = remote.boot.as_ref().and_then(|boot| boot.get_ref().firmware.as_ref());
+    match (&remote.resource_table, &remote.vrings) {
+        (Some(address), None) => {
+            table_address(address, memory).map(|address| VringsConfig::Table(address.into()))
+        }
+        (None, Some(layout)) => static_layout(layout.get_ref(), memory).map(VringsConfig::Static),
+        (Some(address), Some(_)) => {
+            let fault =
+                Fault::new(&keys::REMOTE_RESOURCE_TABLE, start(address), "both it and `remote.vrings`");
+            Err(fault.expected("one of them").remedy("remove the one that the firmware does not have"))
+        }
+        (None, None) if firmware.is_some() => Ok(VringsConfig::TableOfFirmware),
+        (None, None) => Err(Fault::new(&keys::REMOTE_RESOURCE_TABLE, table, "nothing")),
+    }
+}
+
+fn static_layout(layout: &raw::Vrings, memory: &[MemoryPlan]) -> Result<StaticLayout, Fault> {
+    let devices = layout.devices.as_ref();
+    let devices = devices.map(|value| number(&keys::VRINGS_DEVICES, value, 1..=StaticLayout::MAX_VDEVS));
+    let devices = devices.transpose()?.unwrap_or(1);
+    let most = StaticLayout::MAX_DESCRIPTORS;
+    let descriptors = match &layout.descriptors {
+        None => StaticLayout::DESCRIPTORS,
+        Some(value) => number(&keys::VRINGS_DESCRIPTORS, value, 2..=most)
+            .ok()
+            .filter(|number| u32::is_power_of_two(*number))
+            .ok_or_else(|| {
+                Fault::new(&keys::VRINGS_DESCRIPTORS, start(value), value.get_ref().to_string())
+            })?,
+    };
+    let address = &layout.address;
+    let fault = |found: String| Fault::new(&keys::VRINGS_ADDRESS, start(address), found);
+    let base = u32::try_from(*address.get_ref()).ok();
+    let resolved = base.and_then(|base| StaticLayout::new(base, devices, descriptors));
+    let resolved = resolved.ok_or_else(|| fault(format!("{:#x}", address.get_ref())))?;
+    let size = u64::from(StaticLayout::VRING_STRIDE);
+    match resolved.vrings().flatten().find(|vring| !holds(memory, *vring, size)) {
+        None => Ok(resolved),
+        Some(vring) => Err(fault(format!("a vring at {vring:#x}"))
+            .expected(format!("{size:#x} bytes for each vring in the remote's memory, {}", regions(memory)))),
+    }
+}
+
 /// The resource table's address, whose header must lie in one of the regions.
 fn table_address(value: &Spanned<i64>, memory: &[MemoryPlan]) -> Result<u32, Fault> {
-    let address = device_address(&keys::REMOTE_RESOURCE_TABLE, value, TABLE_ALIGN)?;
-    let (first, end) = (u64::from(address), u64::from(address) + TABLE_HEADER);
-    let holds = |region: &MemoryPlan| {
-        let base = u64::from(region.device_address);
-        base <= first && end <= base + region.size
-    };
-    if memory.iter().any(holds) {
+    let address = super::device_address(&keys::REMOTE_RESOURCE_TABLE, value, TABLE_ALIGN)?;
+    if holds(memory, address, TABLE_HEADER) {
         return Ok(address);
     }
-    let regions: Vec<_> = memory.iter().map(device_addresses).collect();
     let expected = format!(
         "an address with at least {TABLE_HEADER} bytes behind it in the remote's memory, {}",
-        regions.join(" or ")
+        regions(memory)
     );
     let fault = Fault::new(&keys::REMOTE_RESOURCE_TABLE, start(value), format!("{address:#x}"));
     Err(fault.expected(expected))
+}
+
+/// Whether one of the regions holds so many bytes from this device address on.
+fn holds(memory: &[MemoryPlan], address: u32, len: u64) -> bool {
+    let (first, end) = (u64::from(address), u64::from(address) + len);
+    memory.iter().any(|region| {
+        let base = u64::from(region.device_address);
+        base <= first && end <= base + region.size
+    })
+}
+
+/// The regions, for people.
+fn regions(memory: &[MemoryPlan]) -> String {
+    memory.iter().map(super::memory::device_addresses).collect::<Vec<_>>().join(" or ")
+}
+
+fn watch(remote: &raw::Remote) -> Result<WatchConfig, Fault> {
+    let heartbeat = remote.heartbeat.as_ref().map(|value| time(&keys::HEARTBEAT, value)).transpose()?;
+    let hang_after = remote.hang_after.as_ref().map(|value| time(&keys::HANG_AFTER, value)).transpose()?;
+    let watchdog = remote.watchdog.as_ref().map(|path| path_of(&keys::WATCHDOG, path)).transpose()?;
+    Ok(WatchConfig { heartbeat, hang_after, watchdog })
+}
+
+/// The remotes that have to be up before this one.
+fn after(remote: &raw::Remote, earlier: &[RemotePlan]) -> Result<Vec<usize>, Fault> {
+    let mut indexes = Vec::new();
+    for name in &remote.after {
+        let fault = |found: String| Fault::new(&keys::AFTER, start(name), found);
+        if remote.boot.is_none() {
+            return Err(fault("it".to_owned())
+                .expected("no such key without `boot`")
+                .remedy("a remote that somebody else starts is not waited for"));
+        }
+        let index = earlier.iter().position(|other| other.name == *name.get_ref());
+        let known = || list(earlier.iter().map(|other| other.name.as_str()));
+        let index = index.ok_or_else(|| {
+            fault(format!("{:?}", name.get_ref()))
+                .expected(format!("a remote before it, of which there are: {}", known()))
+        })?;
+        if indexes.contains(&index) {
+            return Err(fault(format!("{:?} again", name.get_ref())));
+        }
+        indexes.push(index);
+    }
+    Ok(indexes)
+}
+
+/// A path that a file can have.
+pub(super) fn path_of(key: &Key, path: &Spanned<String>) -> Result<PathBuf, Fault> {
+    let text = path.get_ref();
+    if text.is_empty() || text.contains('\0') {
+        return Err(Fault::new(key, start(path), format!("{text:?}")));
+    }
+    Ok(PathBuf::from(text))
 }
 
 fn address_bits(remote: &raw::Remote) -> Result<AddressBits, Fault> {
@@ -165,15 +243,4 @@ fn address_bits(remote: &raw::Remote) -> Result<AddressBits, Fault> {
             other => Err(Fault::new(&keys::REMOTE_ADDRESS_BITS, start(bits), other.to_string())),
         },
     }
-}
-
-fn overlap(a: &MemoryPlan, b: &MemoryPlan) -> bool {
-    let (a_first, b_first) = (u64::from(a.device_address), u64::from(b.device_address));
-    a_first < b_first + b.size && b_first < a_first + a.size
-}
-
-/// The device addresses of a region, for people.
-fn device_addresses(region: &MemoryPlan) -> String {
-    let last = u64::from(region.device_address) + (region.size - 1);
-    format!("{:#x}..={last:#x}", region.device_address)
 }

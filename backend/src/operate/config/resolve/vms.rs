@@ -57,6 +57,10 @@ impl Resolver<'_> {
                 group: vm.group.as_ref().map(group).transpose()?,
                 slot,
                 remote,
+                device: vm
+                    .device
+                    .as_ref()
+                    .map_or(Ok(0), |device| number(&keys::VM_DEVICE, device, 0..=31))?,
                 policy: policy(vm, alone)?,
             })
         };

@@ -87,15 +87,18 @@ fn render() -> String {
             Kind::Integer => "integer",
             Kind::Integers => "array of integers",
             Kind::Flag => "boolean",
-            Kind::Tables => "tables",
+            Kind::Table | Kind::Tables => "",
         };
-        if key.kind == Kind::Tables {
-            let path = key.path;
+        if kind.is_empty() {
+            let head = match key.kind {
+                Kind::Table => format!("[{}]", key.path),
+                _ => format!("[[{}]]", key.path),
+            };
             write!(
                 text,
-                "\n## `[[{path}]]`\n\n{} {}; {}.\n\n{TABLE_HEAD}",
+                "\n## `{head}`\n\n{} {}; if left out: {}.\n\n{TABLE_HEAD}",
                 key.meaning,
-                capitalized(&key.value.replace(&format!("[[{path}]]"), &format!("`[[{path}]]`"))),
+                capitalized(&key.value.replace(&head, &format!("`{head}`"))),
                 key.default
             )
             .unwrap();
@@ -146,6 +149,10 @@ fn the_keys_with_a_description_are_those_that_the_program_takes() {
     assert_eq!(keys::names_in(""), fields_of::<raw::File>());
     assert_eq!(keys::names_in("remote"), fields_of::<raw::Remote>());
     assert_eq!(keys::names_in("remote.memory"), fields_of::<raw::Memory>());
+    assert_eq!(keys::names_in("remote.mailbox"), fields_of::<raw::Mailbox>());
+    assert_eq!(keys::names_in("remote.vrings"), fields_of::<raw::Vrings>());
+    assert_eq!(keys::names_in("remote.boot"), fields_of::<raw::Boot>());
+    assert_eq!(keys::names_in("remote.recovery"), fields_of::<raw::Recovery>());
     assert_eq!(keys::names_in("vm"), fields_of::<raw::Vm>());
     assert_eq!(keys::names_in("service"), fields_of::<raw::Service>());
 }

@@ -36,12 +36,12 @@ fn text_that_is_no_toml_is_refused_with_the_line() {
 fn an_unknown_key_is_refused_with_those_there_are() {
     assert_eq!(
         refusal_with("size =", "sise ="),
-        "board.toml:8: key remote.memory.sise: expected one of path, offset, size, device-address, found a key that is \
+        "board.toml:8: key remote.memory.sise: expected one of path, offset, size, device-address, physical-address, name, found a key that is \
          not known"
     );
     assert_eq!(
         refusal_with("socket = ", "service = 3\nsocket = "),
-        "board.toml:13: key vm.service: expected one of name, socket, mode, group, slot, remote, addresses, strict, \
+        "board.toml:13: key vm.service: expected one of name, socket, mode, group, slot, remote, device, addresses, strict, \
          overflow, weight, messages-per-second, bytes-per-second, found a key that is not known"
     );
     assert_eq!(
@@ -60,7 +60,7 @@ fn a_missing_key_is_refused_with_what_it_has_to_be() {
     );
     assert_eq!(
         missing("link = \"socket\""),
-        "board.toml:1: key remote.link: expected \"socket\" or \"loopback\", found nothing"
+        "board.toml:1: key remote.link: expected \"uio\", \"socket\" or \"loopback\", found nothing"
     );
     assert_eq!(
         missing("doorbell = \"/run/core.doorbell\""),
@@ -168,8 +168,8 @@ fn a_name_that_is_given_twice_is_refused_with_the_other_line() {
 #[test]
 fn a_link_that_does_not_exist_is_refused() {
     assert_eq!(
-        refusal_with("\"socket\"", "\"uio\""),
-        "board.toml:3: key remote.link: expected \"socket\" or \"loopback\", found \"uio\""
+        refusal_with("\"socket\"", "\"vfio\""),
+        "board.toml:3: key remote.link: expected \"uio\", \"socket\" or \"loopback\", found \"vfio\""
     );
 }
 

@@ -1,7 +1,6 @@
 //! Both sides of a controller, and the books of what was said and heard.
 
 use std::collections::VecDeque;
-use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -164,8 +163,7 @@ impl<C: Controller> Bench<C> {
     /// Whether the event loop would wake up.
     pub(in crate::remote::mailbox) fn is_readable(&self) -> bool {
         self.world().settle_lines();
-        // SAFETY: the mailbox owns the descriptor and outlives this function.
-        let descriptor = unsafe { BorrowedFd::borrow_raw(self.mailbox.descriptor()) };
+        let descriptor = self.mailbox.descriptor();
         let mut descriptors = [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
         poll(&mut descriptors, Some(&Timespec::default())).unwrap() == 1
     }

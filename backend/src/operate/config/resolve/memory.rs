@@ -1,0 +1,118 @@
+//! The memory that a remote core shares with the host.
+
+use std::path::Path;
+
+use toml::Spanned;
+
+use super::{Resolver, bytes, device_address, remotes::path_of, start};
+use crate::operate::{
+    config::{Fault, keys, line_at, raw},
+    plan::{MemoryPlan, MemorySource},
+};
+
+/// One past the last device address: the resource table has 32 bits for them.
+const DEVICE_ADDRESSES: u64 = 1 << 32;
+/// The descriptors of a vring are aligned so, in bytes; with this a vring aligned for the remote is aligned in the
+/// mapping too.
+const DEVICE_ADDRESS_ALIGN: u32 = 16;
+/// Where all of physical memory is, by its addresses.
+const DEV_MEM: &str = "/dev/mem";
+
+impl Resolver<'_> {
+    /// The regions of one remote. `is_uio`: they are the host's physical memory.
+    pub(super) fn memory(
+        &mut self,
+        regions: &[Spanned<raw::Memory>],
+        is_uio: bool,
+    ) -> Result<Vec<MemoryPlan>, Fault> {
+        let mut names = std::collections::HashMap::new();
+        let mut plans: Vec<(MemoryPlan, usize)> = Vec::new();
+        for region in regions {
+            let table = region.span().start;
+            let region = region.get_ref();
+            let at = region.device_address.as_ref().or(region.physical_address.as_ref()).map_or(table, start);
+            let name = match &region.name {
+                None => None,
+                Some(name) => Some(super::name(&keys::MEMORY_NAME, name, self.text, &mut names)?),
+            };
+            let plan = MemoryPlan { name, ..self.region(region, table, is_uio)? };
+            if let Some((other, line)) = plans.iter().find(|(other, _)| overlap(other, &plan)) {
+                let found = format!(
+                    "{}, which overlaps {} of line {}",
+                    device_addresses(&plan),
+                    device_addresses(other),
+                    line_at(self.text, *line)
+                );
+                return Err(Fault::new(&keys::MEMORY_DEVICE_ADDRESS, at, found)
+                    .expected("a region that overlaps no other of this remote"));
+            }
+            plans.push((plan, at));
+        }
+        Ok(plans.into_iter().map(|(plan, _)| plan).collect())
+    }
+
+    fn region(&self, region: &raw::Memory, table: usize, is_uio: bool) -> Result<MemoryPlan, Fault> {
+        let size = bytes(&keys::MEMORY_SIZE, &region.size, |size| size > 0)?;
+        let physical = region.physical_address.as_ref();
+        let physical =
+            physical.map(|value| bytes(&keys::MEMORY_PHYSICAL_ADDRESS, value, |_| true)).transpose()?;
+        if is_uio && physical.is_none() {
+            return Err(Fault::new(&keys::MEMORY_PHYSICAL_ADDRESS, table, "nothing"));
+        }
+        let device_address = match (&region.device_address, physical) {
+            (Some(value), _) => device_address(&keys::MEMORY_DEVICE_ADDRESS, value, DEVICE_ADDRESS_ALIGN)?,
+            (None, Some(physical)) => u32::try_from(physical)
+                .ok()
+                .filter(|address| address.is_multiple_of(DEVICE_ADDRESS_ALIGN))
+                .ok_or_else(|| {
+                    Fault::new(&keys::MEMORY_DEVICE_ADDRESS, table, "nothing")
+                        .remedy(format!("the physical address {physical:#x} cannot be a device address too"))
+                })?,
+            (None, None) => return Err(Fault::new(&keys::MEMORY_DEVICE_ADDRESS, table, "nothing")),
+        };
+        let room = DEVICE_ADDRESSES - u64::from(device_address);
+        if size > room {
+            let expected = format!("at most {room:#x} bytes, up to the end of the 32-bit device addresses");
+            return Err(
+                Fault::new(&keys::MEMORY_SIZE, start(&region.size), format!("{size:#x}")).expected(expected)
+            );
+        }
+        let source = match &region.path {
+            None if is_uio => MemorySource::Uio,
+            None => return Err(Fault::new(&keys::MEMORY_PATH, table, "nothing")),
+            Some(path) => {
+                let path = path_of(&keys::MEMORY_PATH, path)?;
+                let offset = match (&region.offset, physical) {
+                    (None, Some(physical)) if path == Path::new(DEV_MEM) => physical,
+                    (None, _) => 0,
+                    (Some(value), _) => self.file_offset(value, size)?,
+                };
+                MemorySource::File { path, offset }
+            }
+        };
+        let physical_address = physical.unwrap_or(device_address.into());
+        Ok(MemoryPlan { source, size, device_address, physical_address, name: None })
+    }
+
+    /// Checks where a region of `size` bytes starts in its file.
+    fn file_offset(&self, value: &Spanned<i64>, size: u64) -> Result<u64, Fault> {
+        let offset = bytes(&keys::MEMORY_OFFSET, value, |offset| offset % self.page_size == 0)
+            .map_err(|fault| fault.remedy(format!("this host has pages of {} bytes", self.page_size)))?;
+        match offset.checked_add(size).map(i64::try_from) {
+            Some(Ok(_)) => Ok(offset),
+            _ => Err(Fault::new(&keys::MEMORY_OFFSET, start(value), format!("{offset:#x}"))
+                .expected(format!("an offset that with {size:#x} bytes behind it is below 2^63"))),
+        }
+    }
+}
+
+fn overlap(a: &MemoryPlan, b: &MemoryPlan) -> bool {
+    let (a_first, b_first) = (u64::from(a.device_address), u64::from(b.device_address));
+    a_first < b_first + b.size && b_first < a_first + a.size
+}
+
+/// The device addresses of a region, for people.
+pub(super) fn device_addresses(region: &MemoryPlan) -> String {
+    let last = u64::from(region.device_address) + (region.size - 1);
+    format!("{:#x}..={last:#x}", region.device_address)
+}

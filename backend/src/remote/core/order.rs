@@ -1,0 +1,282 @@
+//! Switching a core on and off: because VMs need it, because somebody says so, or because the program ends.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::super::chores::Done;
+use super::super::config::{BootConfig, VringsConfig};
+use super::super::firmware::Firmware;
+use super::super::link;
+use super::super::mailbox::{Request, Signals};
+use super::super::memory::Carveouts;
+use super::{Change, Loss, Phase, RETRY, RemoteCore, State};
+use crate::causes::Causes;
+
+/// How long a core may take to answer a request to shut down (Linux `drivers/remoteproc/stm32_rproc.c`).
+const SHUT_DOWN_TIME: Duration = Duration::from_millis(500);
+
+/// What somebody wants of a core.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// To be switched on, or looked for again.
+    Start,
+    /// To be switched off, or let go of where somebody else has started it.
+    Stop,
+    /// To be switched off and on, with this firmware from now on if any is named.
+    Restart(Option<PathBuf>),
+}
+
+/// An order cannot be carried out.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "this core is started by somebody else; for firmware to be loaded it takes `firmware` in its configuration"
+)]
+pub struct NoFirmware;
+
+/// What can be seen of a core at one moment.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// What it is doing.
+    pub state: State,
+    /// Its memory, once that has been mapped.
+    pub memory: Option<Carveouts>,
+    /// Device address of its resource table, if it has one and that is known.
+    pub table: Option<u64>,
+}
+
+impl RemoteCore {
+    /// What can be seen of the core now.
+    pub fn inspect(&self) -> Inspection {
+        Inspection {
+            state: self.state(),
+            memory: self.memory.as_ref().map(|memory| memory.carveouts.clone()),
+            table: match self.config.vrings {
+                VringsConfig::Table(address) => Some(address),
+                VringsConfig::TableOfFirmware => self.table_of_firmware,
+                VringsConfig::Static(_) => None,
+            },
+        }
+    }
+
+    /// Carries out an order.
+    ///
+    /// # Errors
+    /// Firmware for a core that is not ours to boot.
+    pub fn order(&mut self, order: &Order, now: Instant) -> Result<Option<Change>, NoFirmware> {
+        if let Order::Restart(Some(path)) = order {
+            let boot = self.config.boot.as_mut().filter(|boot| boot.firmware.is_some());
+            boot.ok_or(NoFirmware)?.firmware = Some(path.clone());
+        }
+        self.crashes.forgive();
+        self.is_held_off = *order == Order::Stop;
+        Ok(match order {
+            Order::Start => {
+                self.start_if_off(now);
+                None
+            }
+            Order::Stop => {
+                self.starts_anew = false;
+                self.stop(now)
+            }
+            Order::Restart(_) if matches!(self.phase, Phase::Off | Phase::GivenUp | Phase::Waiting(_)) => {
+                self.starts_anew = true;
+                self.switch_off();
+                None
+            }
+            Order::Restart(_) => {
+                self.starts_anew = true;
+                self.stop(now)
+            }
+        })
+    }
+
+    /// Whether any VM uses the core now.
+    pub fn needed(&mut self, is_needed: bool, now: Instant) -> Option<Change> {
+        self.is_needed = is_needed;
+        self.on_need(now)
+    }
+
+    /// Another core has begun or ceased to count on this one.
+    pub fn on_presence(&mut self, now: Instant) -> Option<Change> {
+        if let Some(presence) = &self.presence {
+            // Empty already where several changes came at once.
+            let _ = presence.changes().read();
+        }
+        self.on_need(now)
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        let on_demand = self.config.boot.as_ref().is_some_and(|boot| boot.on_demand);
+        let is_used = self.presence.as_ref().is_some_and(|presence| presence.is_used());
+        !self.is_held_off && (!on_demand || self.is_needed || is_used)
+    }
+
+    fn on_need(&mut self, now: Instant) -> Option<Change> {
+        match self.is_wanted() {
+            true if matches!(self.phase, Phase::Off) => self.start_if_off(now),
+            false if matches!(self.phase, Phase::Up | Phase::Waiting(_)) => return self.stop(now),
+            _ => {}
+        }
+        None
+    }
+
+    fn start_if_off(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Off | Phase::GivenUp => match self.config.boot {
+                Some(_) => self.phase = Phase::Waiting(now),
+                None => {
+                    self.phase = Phase::Up;
+                    self.retry(now, 0);
+                }
+            },
+            Phase::Ending(_) => self.starts_anew = true,
+            Phase::Busy | Phase::Waiting(_) | Phase::Up => {}
+        }
+    }
+
+    /// Starts the core, once those are up that it comes after.
+    pub(super) fn start(&mut self, now: Instant) {
+        if self.starts_anew {
+            // It waits after a crash, and is still on.
+            return self.switch_off();
+        }
+        self.count_on_others(true);
+        if let Some(other) = self.config.after.iter().find(|other| !other.is_up()) {
+            let text = format!("remote {}: waits for remote {} to be up", self.config.name, other.name());
+            if text != self.last_trouble {
+                info!("{text}");
+                self.last_trouble = text;
+            }
+            self.phase = Phase::Waiting(now + RETRY);
+            return;
+        }
+        let Some(BootConfig { firmware: Some(path), .. }) = self.config.boot.clone() else {
+            return self.turn_on(now);
+        };
+        if let Err(error) = link::map(&self.config.memory, &mut self.memory) {
+            self.trouble(&error);
+            self.phase = Phase::Waiting(now + super::SLOW_RETRY);
+            return;
+        }
+        let Some(memory) = &self.memory else { return };
+        let carveouts = memory.carveouts.clone();
+        self.busy(
+            now,
+            Box::new(move || {
+                Done::Loaded(Firmware::read(&path).and_then(|firmware| firmware.load(&carveouts)))
+            }),
+        );
+    }
+
+    /// Throws the switch.
+    pub(super) fn turn_on(&mut self, now: Instant) {
+        let Some(BootConfig { switch, .. }) = self.config.boot.clone() else {
+            self.phase = Phase::Up;
+            return self.retry(now, 0);
+        };
+        self.busy(now, Box::new(move || Done::Started(switch.start())));
+    }
+
+    /// Ends the core's work in good order.
+    pub(super) fn stop(&mut self, now: Instant) -> Option<Change> {
+        let was_attached = self.let_go();
+        if self.config.boot.is_some() && matches!(self.phase, Phase::Up) && was_attached {
+            let is_told = self.mailbox.as_mut().is_some_and(|mailbox| mailbox.request(Request::ShutDown));
+            match is_told {
+                true => self.phase = Phase::Ending(now + SHUT_DOWN_TIME),
+                false => self.switch_off(),
+            }
+        } else {
+            self.switch_off();
+        }
+        was_attached.then_some(Change::Lost(Loss::Stopped))
+    }
+
+    /// Lets go of the devices, so that the core or another host can have them. Returns whether there were any.
+    fn let_go(&mut self) -> bool {
+        let Some(attachment) = self.attachment.take() else { return false };
+        let notifyid = attachment.notifyid();
+        attachment.detach();
+        if let Some(mailbox) = &mut self.mailbox
+            && !mailbox.request(Request::Detach)
+        {
+            mailbox.kick(notifyid);
+        }
+        self.forget();
+        info!("remote {}: detached", self.config.name);
+        true
+    }
+
+    /// Throws the switch, whatever the core is doing.
+    pub(super) fn switch_off(&mut self) {
+        self.timer = None;
+        self.expects_ready = false;
+        let now = Instant::now();
+        let Some(BootConfig { switch, .. }) = self.config.boot.clone() else { return self.is_off(now) };
+        self.busy(now, Box::new(move || Done::Stopped(switch.stop())));
+    }
+
+    /// The core is off.
+    pub(super) fn is_off(&mut self, now: Instant) {
+        if self.retired.is_none() && self.config.boot.is_some() {
+            self.retired = self.mailbox.take();
+        }
+        self.phase = Phase::Off;
+        if std::mem::take(&mut self.starts_anew) && self.is_wanted() {
+            self.start_if_off(now);
+        } else if self.is_wanted() && self.config.boot.is_some() {
+            self.phase = Phase::Waiting(now);
+        } else {
+            self.count_on_others(false);
+        }
+    }
+
+    fn count_on_others(&mut self, counts: bool) {
+        if std::mem::replace(&mut self.counts_on_others, counts) != counts {
+            for other in &self.config.after {
+                match counts {
+                    true => other.enter(),
+                    false => other.leave(),
+                }
+            }
+        }
+    }
+
+    /// Leaves the core in a good state, as the program ends: a core that somebody else has started goes on without us,
+    /// one of ours is shut down. Blocks until that is done.
+    pub fn end(&mut self) {
+        let was_attached = self.let_go();
+        let is_on = !matches!(self.phase, Phase::Off);
+        if let Some(boot) = self.config.boot.clone().filter(|_| is_on) {
+            if was_attached {
+                self.wait_for_shut_down();
+            }
+            match boot.switch.stop() {
+                Ok(()) => info!("remote {}: stopped", self.config.name),
+                Err(error) => warn!("remote {}: cannot be stopped: {}", self.config.name, Causes(&error)),
+            }
+        }
+        self.count_on_others(false);
+    }
+
+    fn wait_for_shut_down(&mut self) {
+        let Some(mailbox) = self.mailbox.as_mut() else { return };
+        let until = Instant::now() + SHUT_DOWN_TIME;
+        let mut signals = Signals::default();
+        if !mailbox.request(Request::ShutDown) {
+            return;
+        }
+        while !signals.shut_down {
+            let left = until.saturating_duration_since(Instant::now());
+            let Ok(timeout) = Timespec::try_from(left) else { return };
+            let descriptor = mailbox.descriptor();
+            let answered = poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], Some(&timeout));
+            if !matches!(answered, Ok(1)) || mailbox.receive(&mut signals).is_err() {
+                return warn!("remote {}: it has not answered the request to shut down", self.config.name);
+            }
+        }
+    }
+}

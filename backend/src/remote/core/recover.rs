@@ -1,0 +1,164 @@
+//! After a crash.
+
+use std::time::Instant;
+
+use log::{info, warn};
+
+use super::super::chores::{Chores, Done};
+use super::super::recovery::Verdict;
+use super::{Change, FAST_ATTEMPTS, Loss, Phase, RemoteCore};
+use crate::causes::Causes;
+use crate::remote::dump;
+
+impl RemoteCore {
+    /// The core is not there any more.
+    pub(super) fn lose(&mut self, now: Instant, loss: Loss) -> Option<Change> {
+        let had = self.forget();
+        if !had && self.config.boot.is_none() {
+            return None;
+        }
+        self.has_crashed = true;
+        self.was_ready = false;
+        if !self.dump(now) {
+            self.recover(now);
+        }
+        had.then_some(Change::Lost(loss))
+    }
+
+    /// Has its memory dumped, if that is wanted. Returns whether it is.
+    fn dump(&mut self, now: Instant) -> bool {
+        let (Some(directory), Some(memory)) = (self.config.dump.clone(), &self.memory) else { return false };
+        let (carveouts, name) = (memory.carveouts.clone(), self.config.name.clone());
+        self.busy(
+            now,
+            Box::new(move || Done::Dumped(dump::dump(&carveouts, &name, &directory, jiff::Timestamp::now()))),
+        )
+    }
+
+    /// Does about a crash what is configured.
+    pub(super) fn recover(&mut self, now: Instant) {
+        let verdict = self.crashes.another(&self.config.recovery, now);
+        if self.leave_alone(verdict, Loss::Crashed).is_some() {
+            return;
+        }
+        match verdict {
+            Verdict::Reboot(at) if self.config.boot.is_some() => {
+                self.starts_anew = true;
+                match at <= now {
+                    true => self.switch_off(),
+                    false => self.phase = Phase::Waiting(at),
+                }
+            }
+            _ => {
+                self.phase = Phase::Up;
+                // Its successor announces itself with "ready"; one that we missed is found by asking.
+                self.retry(now, FAST_ATTEMPTS);
+            }
+        }
+    }
+
+    /// Leaves the core alone if that is the verdict.
+    pub(super) fn leave_alone(&mut self, verdict: Verdict, loss: Loss) -> Option<Change> {
+        let name = &self.config.name;
+        match verdict {
+            Verdict::Leave => {
+                info!("remote {name}: recovery is off; it is left as it is until it is started");
+            }
+            Verdict::GiveUp(times) => {
+                warn!(
+                    "remote {name}: given up after {times} crashes in a row; look at its trace and dump, then start it"
+                );
+            }
+            Verdict::Reattach | Verdict::Reboot(_) => return None,
+        }
+        self.phase = Phase::GivenUp;
+        self.has_crashed = true;
+        self.timer = None;
+        Some(Change::Lost(loss))
+    }
+
+    /// Gives the service thread something to do. Returns whether there is one; without, the core is tried again later.
+    pub(super) fn busy(&mut self, now: Instant, chore: super::super::chores::Chore) -> bool {
+        if self.chores.is_none() {
+            match Chores::new(&self.config.name) {
+                Ok(chores) => self.chores = Some(chores),
+                Err(error) => {
+                    self.trouble(&error);
+                    self.phase = Phase::Waiting(now + super::SLOW_RETRY);
+                    return false;
+                }
+            }
+        }
+        if let Some(chores) = &self.chores {
+            chores.give(chore);
+        }
+        self.phase = Phase::Busy;
+        self.timer = None;
+        true
+    }
+
+    /// Takes what the service thread has done.
+    pub fn on_chores(&mut self, now: Instant) -> Option<Change> {
+        self.chores.as_ref()?.acknowledge();
+        let mut change = None;
+        while let Some(done) = self.chores.as_ref()?.take() {
+            change = self.done(now, done).or(change);
+        }
+        change
+    }
+
+    fn done(&mut self, now: Instant, done: Done) -> Option<Change> {
+        let name = &self.config.name;
+        match done {
+            Done::Dumped(result) => {
+                match result {
+                    Ok(path) => info!("remote {name}: its memory is in {}", path.display()),
+                    Err(error) => warn!("remote {name}: its memory is not dumped: {}", Causes(&error)),
+                }
+                self.recover(now);
+                if matches!(self.phase, Phase::Up) && self.was_ready {
+                    return self.ready(now);
+                }
+            }
+            Done::Loaded(Ok(loaded)) => {
+                self.table_of_firmware = loaded.table.map(|table| table.address);
+                self.turn_on(now);
+            }
+            Done::Loaded(Err(error)) => self.cannot_start(now, &error),
+            Done::Started(Ok(())) => {
+                info!("remote {name}: started");
+                self.phase = Phase::Up;
+                self.expects_ready = true;
+                self.attempts = 0;
+                if !self.is_wanted() {
+                    return self.stop(now);
+                }
+                return self.seek(now);
+            }
+            Done::Started(Err(error)) => self.cannot_start(now, &error),
+            Done::Stopped(result) => {
+                match result {
+                    Ok(()) => info!("remote {name}: stopped"),
+                    Err(error) => warn!("remote {name}: cannot be stopped: {}", Causes(&error)),
+                }
+                self.is_off(now);
+            }
+        }
+        None
+    }
+
+    fn cannot_start(&mut self, now: Instant, error: &dyn std::error::Error) {
+        warn!("remote {}: cannot be started: {}", self.config.name, Causes(error));
+        self.has_crashed = true;
+        let verdict = self.crashes.another(&self.config.recovery, now);
+        if self.leave_alone(verdict, Loss::Crashed).is_some() {
+            return;
+        }
+        // Nothing brings it up but another attempt, whatever the policy is for a core that was up.
+        let at = match verdict {
+            Verdict::Reboot(at) => at.max(now + super::RETRY),
+            _ => now + super::SLOW_RETRY,
+        };
+        self.phase = Phase::Waiting(at);
+    }
+}

@@ -1,0 +1,146 @@
+//! Reaching a remote core: its mailbox and its memory.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use thiserror::Error;
+
+use super::config::{HardwareMailbox, MailboxConfig, MemoryConfig, MemoryFile};
+use super::mailbox::{
+    HardwareError, ImxMu, Mailbox, OmapMailbox, SocketMailbox, Stm32Ipcc, UioDevices, UioError, ZynqmpIpi,
+};
+use super::memory::{CarveoutError, Carveouts, Region};
+
+/// Why a remote core cannot be reached.
+#[derive(Debug, Error)]
+pub(super) enum LinkError {
+    /// Its doorbell socket.
+    #[error("cannot connect to its doorbell socket {path}", path = path.display())]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A doorbell connection that was given.
+    #[error("cannot use its doorbell connection")]
+    Stream(#[source] io::Error),
+    /// Its mailbox.
+    #[error("cannot use its mailbox")]
+    Mailbox(#[from] HardwareError),
+    /// The UIO device that should map its memory.
+    #[error("cannot use its memory at physical address {address:#x}")]
+    Uio {
+        /// The address.
+        address: u64,
+        /// What is wrong.
+        #[source]
+        source: UioError,
+    },
+    /// A memory file.
+    #[error("cannot open its memory {path}", path = path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// What is in a memory file.
+    #[error("cannot use its memory {file}")]
+    Memory {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        #[source]
+        source: CarveoutError,
+    },
+}
+
+/// The memory of a remote core, mapped.
+#[derive(Debug)]
+pub(super) struct Mapped {
+    pub(super) carveouts: Carveouts,
+    /// Device and inode numbers of the files, and offsets: a new file is a new core.
+    identity: Vec<(u64, u64, u64)>,
+}
+
+/// Opens the mailbox.
+pub(super) fn open_mailbox(config: &mut MailboxConfig) -> Result<Box<dyn Mailbox>, LinkError> {
+    let devices = UioDevices::default();
+    Ok(match config {
+        MailboxConfig::Path(path) => Box::new(
+            SocketMailbox::connect(path)
+                .map_err(|source| LinkError::Connect { path: path.clone(), source })?,
+        ),
+        MailboxConfig::Stream(stream) => {
+            let stream =
+                stream.take().ok_or_else(|| LinkError::Stream(io::ErrorKind::NotConnected.into()))?;
+            Box::new(SocketMailbox::new(stream).map_err(LinkError::Stream)?)
+        }
+        MailboxConfig::Hardware(HardwareMailbox::ImxMu { address, config }) => {
+            Box::new(ImxMu::open(&devices, *address, *config)?)
+        }
+        MailboxConfig::Hardware(HardwareMailbox::Stm32Ipcc { address, nodes, config }) => {
+            Box::new(Stm32Ipcc::open(&devices, *address, nodes, config.clone())?)
+        }
+        MailboxConfig::Hardware(HardwareMailbox::Omap { address, config }) => {
+            Box::new(OmapMailbox::open(&devices, *address, *config)?)
+        }
+        MailboxConfig::Hardware(HardwareMailbox::ZynqmpIpi(config)) => {
+            Box::new(ZynqmpIpi::open(&devices, *config)?)
+        }
+    })
+}
+
+/// A region's file, where it starts in it, and what to call it.
+fn open_region(memory: &MemoryConfig) -> Result<(File, u64, String), LinkError> {
+    Ok(match &memory.file {
+        MemoryFile::Path(path) => (open(path)?, memory.offset, path.display().to_string()),
+        MemoryFile::Open(file) => {
+            (file.try_clone().map_err(LinkError::Stream)?, memory.offset, "(built in)".to_owned())
+        }
+        MemoryFile::Uio => {
+            let address = memory.physical_address;
+            let uio = |source| LinkError::Uio { address, source };
+            let map = UioDevices::default().find(address, memory.size as u64, None).map_err(uio)?;
+            let file = map.open().map_err(uio)?;
+            (file, map.file_offset() + map.offset, map.device.display().to_string())
+        }
+    })
+}
+
+/// Maps the memory, unless what is mapped already is still the same. Returns whether it is new.
+pub(super) fn map(config: &[MemoryConfig], mapped: &mut Option<Mapped>) -> Result<bool, LinkError> {
+    let files = config.iter().map(open_region).collect::<Result<Vec<_>, _>>()?;
+    let identity = files.iter().map(|(file, offset, _)| {
+        file.metadata().map_or((0, 0, *offset), |data| (data.dev(), data.ino(), *offset))
+    });
+    let identity: Vec<_> = identity.collect();
+    if mapped.as_ref().is_some_and(|mapped| mapped.identity == identity) {
+        return Ok(false);
+    }
+    let mut regions = Vec::new();
+    for (memory, (file, offset, name)) in config.iter().zip(files) {
+        let region = Region::map(&file, offset, memory.size, memory.device_address, memory.access)
+            .map_err(|source| LinkError::Memory { file: name, source })?
+            .at_physical(memory.physical_address);
+        regions.push(match &memory.name {
+            Some(name) => region.named(name),
+            None => region,
+        });
+    }
+    *mapped = Some(Mapped { carveouts: Carveouts::new(regions), identity });
+    Ok(true)
+}
+
+fn open(path: &Path) -> Result<File, LinkError> {
+    // By O_SYNC, /dev/mem knows that the memory must not be cached; to files in memory it means nothing.
+    let flags = OFlags::SYNC.bits().cast_signed();
+    let file = File::options().read(true).write(true).custom_flags(flags).open(path);
+    file.map_err(|source| LinkError::Open { path: path.to_owned(), source })
+}

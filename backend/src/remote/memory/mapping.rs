@@ -1,0 +1,55 @@
+//! A stretch of a file mapped into this process.
+
+use std::fs::File;
+use std::io;
+use std::ptr::{NonNull, null_mut};
+
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+/// Bytes of a file, shared with whoever else has mapped them.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    start: NonNull<u8>,
+    size: usize,
+}
+
+// SAFETY: the mapping belongs to this value alone and lives as long; whoever makes accesses through its pointer answers
+// for them.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; nothing here changes.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps `size` bytes from `offset` on, which must be a multiple of the page size.
+    ///
+    /// # Errors
+    /// Whatever `mmap` says.
+    pub(super) fn new(file: &File, offset: u64, size: usize) -> io::Result<Self> {
+        // SAFETY: the kernel chooses the address, so nothing that exists is replaced, and no reference into the mapping is
+        // ever made, so that others may change it.
+        let start = unsafe {
+            mmap(null_mut(), size, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, offset)?
+        };
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Mapping { start, size })
+    }
+
+    /// Where it starts.
+    pub(super) fn as_ptr(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
+    /// Its size in bytes.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: this is the range that was mapped, and with this value everything is gone that pointed into it.
+        if let Err(error) = unsafe { munmap(self.start.as_ptr().cast(), self.size) } {
+            log::error!("cannot unmap carveout memory: {error}");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! A remote core's watchdog, as a device whose descriptor becomes readable when it has fired: a UIO device whose
+//! interrupt it is, or anything else that speaks so.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// What re-arms the interrupt of a UIO device (Linux `drivers/uio/uio.c`, `irqcontrol`).
+const RE_ARM: [u8; 4] = 1_u32.to_ne_bytes();
+
+/// The watchdog of one core.
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    device: File,
+    /// Whether it is a device whose interrupt has to be re-armed.
+    is_armed: bool,
+    /// Whether the device has failed.
+    is_deaf: bool,
+}
+
+impl Watchdog {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+        let device = File::options().read(true).write(true).custom_flags(flags).open(path)?;
+        let is_armed = device.metadata()?.file_type().is_char_device();
+        Ok(Watchdog { device, is_armed, is_deaf: false })
+    }
+
+    /// Whether it has fired since it was last asked.
+    pub(super) fn has_fired(&mut self) -> io::Result<bool> {
+        // A UIO device gives its count of interrupts.
+        let mut count = [0; 4];
+        let fired = match self.device.read(&mut count) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) if self.is_armed => self.device.write_all(&RE_ARM).map(|()| true),
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        };
+        self.is_deaf = fired.is_err();
+        fired
+    }
+
+    /// Whether nothing will be heard of it any more.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.is_deaf
+    }
+}
+
+impl AsRawFd for Watchdog {
+    fn as_raw_fd(&self) -> RawFd {
+        self.device.as_raw_fd()
+    }
+}
