@@ -132,6 +132,25 @@ fn an_exclusive_service_is_seen_by_its_user_only_until_that_leaves() {
 }
 
 #[test]
+fn news_that_a_guest_has_room_for_cost_it_no_message() {
+    // So many VMs that each may have four messages waiting.
+    let mut bench = bench(64, Vec::new());
+    drain_announcements(&mut bench);
+    let echo = bench.service("rpmsg-raw");
+    for number in 0..30_u8 {
+        assert!(bench.guests[0].send(1024, echo, &[number]));
+    }
+    bench.sweep();
+    while bench.step_core() {}
+    // Told of in the same batch as the answers are taken.
+    bench.relay.announce(ServiceName::new("news").unwrap(), 0x700);
+    bench.settle();
+    let numbers: Vec<_> = received(&mut bench, 0).into_iter().map(|(_, bytes)| bytes[0]).collect();
+    assert_eq!(numbers, (0..30).collect::<Vec<_>>());
+    assert_eq!(bench.account(0).counters.dropped(Reason::GuestTooSlow), 0);
+}
+
+#[test]
 fn a_vm_that_may_not_see_a_service_cannot_reach_it_by_its_address_either() {
     let hidden = Rule {
         pattern: Pattern::new("rpmsg-*"),
