@@ -12,6 +12,10 @@
 //! rpmsg has no tag that would tell an answer from the next one. So after a time-out a serialized desk stays closed
 //! for a while, in which late answers are dropped; an answer later than that would be taken for that of the next
 //! request. The same holds while the VM that has asked is gone.
+//!
+//! Nor does it tell whose a late answer of an exclusive service is. So when the owner's session ends, the desk is
+//! [handed over](super::handover): until the remote is done with what the owner has sent, the next one's messages wait,
+//! and whatever comes is the last one's.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -71,6 +75,17 @@ impl Request {
     }
 }
 
+/// What the end of a VM's session means to a desk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Left {
+    /// Requests of its that were still waiting.
+    pub(super) requests: usize,
+    /// Other VMs may see the service now.
+    pub(super) rights_changed: bool,
+    /// It was the owner: [`Desk::handed_over`] is to be told when nothing comes for it any more.
+    pub(super) hands_over: bool,
+}
+
 /// Whose turn it is at a serialized service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
@@ -91,9 +106,20 @@ pub(super) struct Desk {
 
 #[derive(Debug)]
 enum Rules {
-    Exclusive { named: Option<Slot>, owner: Option<Slot> },
-    Serialized { turns: Turns, turn: Turn, requests: VecDeque<Request> },
-    Broadcast { owner: Option<Slot> },
+    /// While it is handed over, `clients` has the last owner.
+    Exclusive {
+        named: Option<Slot>,
+        owner: Option<Slot>,
+        is_handed_over: bool,
+    },
+    Serialized {
+        turns: Turns,
+        turn: Turn,
+        requests: VecDeque<Request>,
+    },
+    Broadcast {
+        owner: Option<Slot>,
+    },
 }
 
 impl Desk {
@@ -101,7 +127,7 @@ impl Desk {
     pub(super) fn new(mode: Mode) -> Option<Self> {
         let rules = match mode {
             Mode::Shared => return None,
-            Mode::Exclusive { owner } => Rules::Exclusive { named: owner, owner },
+            Mode::Exclusive { owner } => Rules::Exclusive { named: owner, owner, is_handed_over: false },
             Mode::Serialized(turns) => {
                 Rules::Serialized { turns, turn: Turn::Nobody, requests: VecDeque::new() }
             }
@@ -122,6 +148,7 @@ impl Desk {
     pub(super) fn send(&mut self, client: Client) -> Sending {
         match &self.rules {
             Rules::Exclusive { owner: Some(owner), .. } if *owner != client.slot => Sending::Refused,
+            Rules::Exclusive { is_handed_over: true, .. } => Sending::Wait,
             Rules::Exclusive { .. } => Sending::Pass,
             Rules::Serialized { turn, requests, .. } => {
                 let waits = requests.iter().any(|request| request.client.slot == client.slot);
@@ -217,21 +244,37 @@ impl Desk {
         &self.clients
     }
 
-    /// The VM's session has ended. Returns how many requests of its were still waiting, and whether other VMs' rights
-    /// have changed.
-    pub(super) fn leave(&mut self, slot: Slot) -> (usize, bool) {
-        self.clients.retain(|client| client.slot != slot);
+    /// The VM's session has ended.
+    pub(super) fn leave(&mut self, slot: Slot) -> Left {
+        let mut left = Left::default();
         match &mut self.rules {
-            Rules::Exclusive { named, owner } if *owner == Some(slot) => {
-                *owner = *named;
-                (0, named.is_none())
+            Rules::Exclusive { named, owner, is_handed_over } => {
+                if *owner == Some(slot) {
+                    *owner = *named;
+                    left.rights_changed = named.is_none();
+                    // One that has sent nothing will not be answered.
+                    left.hands_over = !*is_handed_over && !self.clients.is_empty();
+                    *is_handed_over |= left.hands_over;
+                }
+                return left;
             }
             Rules::Serialized { requests, .. } => {
                 let before = requests.len();
                 requests.retain(|request| request.client.slot != slot);
-                (before - requests.len(), false)
+                left.requests = before - requests.len();
             }
-            _ => (0, false),
+            Rules::Broadcast { .. } => {}
+        }
+        self.clients.retain(|client| client.slot != slot);
+        left
+    }
+
+    /// Nothing comes for the last owner any more.
+    pub(super) fn handed_over(&mut self) {
+        if let Rules::Exclusive { is_handed_over, .. } = &mut self.rules
+            && std::mem::take(is_handed_over)
+        {
+            self.clients.clear();
         }
     }
 
@@ -243,8 +286,9 @@ impl Desk {
                 *turn = Turn::Nobody;
                 requests.drain(..).map(|request| request.client.slot).collect()
             }
-            Rules::Exclusive { named, owner } => {
+            Rules::Exclusive { named, owner, is_handed_over } => {
                 *owner = *named;
+                *is_handed_over = false;
                 Vec::new()
             }
             Rules::Broadcast { .. } => Vec::new(),
@@ -315,8 +359,12 @@ mod tests {
         assert!(!desk.admits(client(2).slot));
         assert_eq!(desk.send(client(2)), Sending::Refused);
         assert_eq!(desk.receive(now), Receiver::One(client(1)));
-        assert_eq!(desk.leave(client(2).slot), (0, false));
-        assert_eq!(desk.leave(client(1).slot), (0, true));
+        assert_eq!(desk.leave(client(2).slot), Left::default());
+        assert_eq!(desk.leave(client(1).slot), Left { requests: 0, rights_changed: true, hands_over: true });
+        assert!(desk.admits(client(2).slot));
+        assert_eq!(desk.send(client(2)), Sending::Wait);
+        assert_eq!(desk.receive(now), Receiver::One(client(1)), "still the last owner's");
+        desk.handed_over();
         assert_eq!(desk.receive(now), Receiver::Nobody);
         assert_eq!(desk.send(client(2)), Sending::Pass);
     }
@@ -325,8 +373,9 @@ mod tests {
     fn a_named_owner_stays_owner_when_it_leaves() {
         let mut desk = Desk::new(Mode::Exclusive { owner: Some(client(1).slot) }).unwrap();
         assert!(!desk.admits(client(2).slot));
-        assert_eq!(desk.leave(client(1).slot), (0, false));
+        assert_eq!(desk.leave(client(1).slot), Left::default(), "it has sent nothing");
         assert_eq!(desk.send(client(2)), Sending::Refused);
+        assert_eq!(desk.send(client(1)), Sending::Pass);
     }
 
     #[test]
@@ -403,8 +452,8 @@ mod tests {
         desk.sent(client(1), now);
         desk.keep(client(2), 0, b"x");
         desk.keep(client(3), 0, b"y");
-        assert_eq!(desk.leave(client(2).slot), (1, false));
-        assert_eq!(desk.leave(client(1).slot), (0, false));
+        assert_eq!(desk.leave(client(2).slot), Left { requests: 1, ..Left::default() });
+        assert_eq!(desk.leave(client(1).slot), Left::default());
         assert_eq!(desk.receive(now), Receiver::One(client(1)), "its session tells that it is gone");
         assert_eq!(desk.next_request().map(|request| request.client), Some(client(3)));
     }

@@ -7,6 +7,7 @@ use log::{Level, warn};
 use super::counters::Reason;
 use super::directory::Withdrawn;
 use super::fairness::BRIDGE;
+use super::handover::Handover;
 use super::held::Held;
 use super::relay::Relay;
 use super::vm::Vm;
@@ -90,9 +91,18 @@ impl Relay {
             discarded += 1;
         }
         account.drop_waiting(Reason::SessionEnded, discarded);
-        let (requests, rights_changed) = self.directory.leave(slot);
-        for (service, count) in requests {
-            account.drop_messages(Reason::SessionEnded, Some(service), count as u64, &"waiting requests");
+        let mut rights_changed = false;
+        for (service, left) in self.directory.leave(slot) {
+            let requests = left.requests as u64;
+            account.drop_messages(Reason::SessionEnded, Some(service), requests, &"waiting requests");
+            rights_changed |= left.rights_changed;
+            if left.hands_over
+                && let Some((device, _)) = self.remote.attached()
+            {
+                let fairness = &self.fairness;
+                let is_its = |buffer: &u16| fairness.is_charged_to(slot.number().into(), *buffer);
+                self.handovers.push(Handover::new(service, device.outbound.unconsumed().filter(is_its)));
+            }
         }
         for service in account.end_session() {
             let host = account.host_address(&mut self.aliases, service.address).filter(|_| service.told);
@@ -185,6 +195,8 @@ impl Relay {
             vm.account.drop_waiting(Reason::RemoteLost, count as u64);
         }
         self.held = Held::default();
+        // The desks are closed, and open again when the services are back.
+        self.handovers.clear();
         self.fairness.reset(0, 0);
         self.want_everything();
     }

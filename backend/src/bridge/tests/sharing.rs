@@ -132,6 +132,57 @@ fn an_exclusive_service_is_seen_by_its_user_only_until_that_leaves() {
 }
 
 #[test]
+fn late_answers_to_the_last_owner_of_an_exclusive_service_never_reach_the_next() {
+    let mut bench = bench(2, vec![rule("latching-echo", Mode::Exclusive { owner: None })]);
+    let echo = bench.service("latching-echo");
+    bench.settle();
+    drain_announcements(&mut bench);
+    // Another VM; and the same one with a new driver.
+    for next in [1, 0] {
+        // The core is not stepped: its answers are late.
+        for _ in 0..3 {
+            assert!(bench.guests[0].send(1024, echo, b"old"));
+        }
+        bench.sweep();
+        bench.stop(0);
+        bench.guests[0].reset();
+        bench.start(0);
+        assert!(bench.guests[next].send(1024, echo, b"new"));
+        bench.sweep();
+        bench.settle();
+        assert_eq!(received(&mut bench, next), [(1024, b"new".to_vec())]);
+        assert!(received(&mut bench, 1 - next).is_empty());
+        bench.relay.end_session(bench.slots[next]);
+        bench.stop(next);
+        bench.guests[next].reset();
+        bench.start(next);
+        bench.settle();
+        drain_announcements(&mut bench);
+    }
+    assert_eq!(bench.account(0).counters.dropped(Reason::StaleSession), 6);
+    assert!(bench.relay.handovers.is_empty());
+}
+
+#[test]
+fn an_exclusive_service_is_handed_over_in_the_end_if_the_core_keeps_the_last_owners_buffers() {
+    let config = Config { habits: Habits { keep: 2, ..Habits::default() }, ..Config::default() };
+    let rules = vec![rule("latching-echo", Mode::Exclusive { owner: None })];
+    let mut bench = Bench::with_policy(config, &[1, 2], Policy { rules, ..Policy::default() });
+    let echo = bench.service("latching-echo");
+    drain_announcements(&mut bench);
+    bench.guests[0].send(1024, echo, b"old");
+    bench.settle();
+    bench.relay.end_session(bench.slots[0]);
+    bench.guests[1].send(1024, echo, b"new");
+    bench.settle();
+    assert!(received(&mut bench, 1).is_empty(), "the core still has the last owner's message");
+    bench.now = bench.relay.timer().expect("a limit");
+    bench.relay.on_timer(bench.now);
+    bench.settle();
+    assert_eq!(received(&mut bench, 1), [(1024, b"new".to_vec())]);
+}
+
+#[test]
 fn news_that_a_guest_has_room_for_cost_it_no_message() {
     // So many VMs that each may have four messages waiting.
     let mut bench = bench(64, Vec::new());
