@@ -7,6 +7,7 @@ mod harness;
 mod bad_input;
 mod control;
 mod echo;
+mod exclusive;
 mod frontends;
 mod harness_itself;
 mod hostile;
