@@ -12,7 +12,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
-use log::{Level, debug, error, warn};
+use log::{debug, error, warn};
 use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::timerfd::TimerFd;
@@ -318,8 +318,7 @@ impl Worker {
             Command::Disconnected(slot) => {
                 self.relay.end_session(slot);
                 if let Some(vm) = self.relay.vm(slot) {
-                    let counters = vm.account.counters.clone();
-                    vm.account.say(Level::Info, format_args!("front-end gone; so far {counters}"));
+                    vm.account.report();
                 }
             }
             Command::Stop => {
