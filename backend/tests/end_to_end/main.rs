@@ -15,4 +15,5 @@ mod life;
 mod program;
 mod remote;
 mod sharing;
+mod spoofing;
 mod streaming;
