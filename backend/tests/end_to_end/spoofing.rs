@@ -70,8 +70,9 @@ impl Stage {
         assert_eq!(self.at_the_core("received"), before + 1, "messages at the core");
     }
 
-    /// The victim has noticed nothing, and all that was dropped of the spoofer's messages is this, by reason.
-    fn ends_with(mut self, dropped: &[(&str, u64)]) {
+    /// The victim has noticed nothing, and all that was dropped of the spoofer's messages is this, by reason. What the
+    /// program says of the spoofer at its end.
+    fn ends_with(mut self, dropped: &[(&str, u64)]) -> String {
         Rig::settle(&mut self.victim);
         assert_eq!(self.victim.try_recv(), None, "messages to the victim");
         assert_eq!(self.victim.news().len(), self.news, "name service messages to the victim");
@@ -85,6 +86,7 @@ impl Stage {
         assert_eq!(self.rig.program().wait_dropped("vm0", 1), expected);
         drop(self.victim);
         assert_eq!(self.rig.program().wait_dropped("vm1", 1), BTreeMap::new());
+        self.rig.program().wait_log("vm vm0: front-end gone")
     }
 }
 
@@ -213,7 +215,8 @@ fn only_the_owner_of_a_broadcast_is_heard_by_the_core() {
     stage.victim.send(HERE, SINK, b"I may");
     Rig::settle(&mut stage.victim);
     assert_eq!(stage.rig.core().counter("sink", "received"), 1);
-    stage.ends_with(&[]);
+    let report = stage.ends_with(&[]);
+    assert!(report.contains(", 18 that only subscribed"), "{report}");
 }
 
 /// Addresses where a guest has no business: where nothing is, other VMs', its own, the host's table, and name services
