@@ -15,7 +15,7 @@
 //!
 //! Nor does it tell whose a late answer of an exclusive service is. So when the owner's session ends, the desk is
 //! [handed over](super::handover): until the remote is done with what the owner has sent, the next one's messages wait,
-//! and whatever comes is the last one's.
+//! and whatever comes is the last one's. So is the desk of either kind when the line to the remote was cut for a while.
 
 #[cfg(test)]
 mod tests;
@@ -97,6 +97,8 @@ enum Turn {
     Of(Client, Instant),
     /// Answers are late until then.
     Quarantine(Instant),
+    /// Answers are late until [`Desk::handed_over`].
+    HandedOver,
 }
 
 /// The desk of one service.
@@ -228,7 +230,7 @@ impl Desk {
                     *turn = Turn::Nobody;
                     Receiver::One(client)
                 }
-                (Turn::Quarantine(_), _) => Receiver::Late,
+                (Turn::Quarantine(_) | Turn::HandedOver, _) => Receiver::Late,
                 (Turn::Nobody, _) => match turns.unsolicited {
                     Unsolicited::Drop => Receiver::Nobody,
                     Unsolicited::All if self.clients.is_empty() => Receiver::Nobody,
@@ -272,12 +274,31 @@ impl Desk {
         left
     }
 
-    /// Nothing comes for the last owner any more.
+    /// The service is back with requests from before, of whom nobody knows. Returns whether [`Desk::handed_over`] is to be
+    /// told when nothing comes of these any more.
+    pub(super) fn hand_over(&mut self) -> bool {
+        match &mut self.rules {
+            Rules::Exclusive { is_handed_over, .. } => *is_handed_over = true,
+            Rules::Serialized { turn, .. } => *turn = Turn::HandedOver,
+            Rules::Broadcast { .. } => return false,
+        }
+        true
+    }
+
+    /// Nothing comes for the last owner, or of the requests from before, any more.
     pub(super) fn handed_over(&mut self) {
-        if let Rules::Exclusive { is_handed_over, .. } = &mut self.rules
-            && std::mem::take(is_handed_over)
-        {
-            self.clients.clear();
+        match &mut self.rules {
+            Rules::Exclusive { is_handed_over, .. } => {
+                if std::mem::take(is_handed_over) {
+                    self.clients.clear();
+                }
+            }
+            Rules::Serialized { turn, .. } => {
+                if *turn == Turn::HandedOver {
+                    *turn = Turn::Nobody;
+                }
+            }
+            Rules::Broadcast { .. } => {}
         }
     }
 

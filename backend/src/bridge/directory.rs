@@ -218,6 +218,14 @@ impl Directory {
         all
     }
 
+    /// The remote is back with requests from before. Returns the services whose desks wait until nothing comes of these any
+    /// more.
+    pub(super) fn hand_over(&mut self) -> Vec<usize> {
+        let live = self.services.iter_mut().enumerate().filter(|(_, service)| service.live);
+        let desks = live.filter_map(|(index, service)| Some((index, service.desk.as_mut()?)));
+        desks.filter_map(|(index, desk)| desk.hand_over().then_some(index)).collect()
+    }
+
     /// The services that are there.
     pub fn services(&self) -> impl Iterator<Item = (ServiceName, u32)> + '_ {
         self.services.iter().filter(|service| service.live).map(|service| (service.name, service.addr))

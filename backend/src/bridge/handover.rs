@@ -1,4 +1,7 @@
-//! An exclusive service between two owners.
+//! A service whose next answers are to requests of its last client.
+//!
+//! An exclusive service between two owners is one, and an exclusive or serialized one behind a line that was cut: nobody
+//! knows whose the requests are that the remote still has when it is back.
 //!
 //! Its firmware sees one address, whoever the owner is, so what it answers late to the last owner looks like an answer to
 //! the next one. Therefore the next one's first message waits until the remote has given back every buffer that the last
@@ -81,7 +84,7 @@ impl Relay {
             {
                 let (remote, kept) = (self.remote.name(), handover.buffers.len());
                 let text = format_args!(
-                    "remote {remote}: service {name} at {addr:#x}: {kept} messages of its last owner are still at the \
+                    "remote {remote}: service {name} at {addr:#x}: {kept} messages of its last client are still at the \
                      core after {LIMIT:?}; the next one has it now, and would get late answers to them"
                 );
                 self.log.say(Level::Warn, text);

@@ -152,6 +152,11 @@ impl Relay {
                 for Withdrawn { name, addr, .. } in std::mem::take(&mut self.suspended) {
                     self.announce(name, addr);
                 }
+                if let Some((device, _)) = self.remote.attached() {
+                    let unconsumed: Vec<_> = device.outbound.unconsumed().collect();
+                    let handover = |service| Handover::new(service, unconsumed.iter().copied());
+                    self.handovers.extend(self.directory.hand_over().into_iter().map(handover));
+                }
                 self.want_everything();
             }
             Change::Lost(loss) => {

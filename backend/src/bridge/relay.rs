@@ -43,7 +43,7 @@ pub(super) struct Relay {
     pub(super) held: Held,
     /// Services of ended sessions, by host address, that the remote must still be told to forget.
     pub(super) farewells: Vec<(ServiceName, u32)>,
-    /// Exclusive services between two owners.
+    /// Services whose next answers are to requests of their last client.
     pub(super) handovers: Vec<Handover>,
     /// Services of a remote whose line was cut.
     pub(super) suspended: Vec<Withdrawn>,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::bench::Bench;
 use crate::bridge::counters::Reason;
 use crate::bridge::policy::{AddressBits, Mode, Pattern, Policy, Reply, Rule, Slots, Turns, Unsolicited};
+use crate::remote::core::{Change, Loss};
 use crate::rpmsg::address::Slot;
 use crate::rpmsg::{AnnouncementKind, NAME_SERVICE_ADDRESS, ServiceName};
 use crate::softcore::{Config, Habits};
@@ -180,6 +181,31 @@ fn an_exclusive_service_is_handed_over_in_the_end_if_the_core_keeps_the_last_own
     bench.relay.on_timer(bench.now);
     bench.settle();
     assert_eq!(received(&mut bench, 1), [(1024, b"new".to_vec())]);
+}
+
+#[test]
+fn answers_to_requests_from_before_a_cut_of_the_line_never_reach_who_asks_after_it() {
+    let modes = [Mode::Exclusive { owner: None }, Mode::Serialized(turns(Reply::One))];
+    for mode in modes {
+        let mut bench = bench(2, vec![rule("latching-echo", mode)]);
+        let echo = bench.service("latching-echo");
+        drain_announcements(&mut bench);
+        // The core is not stepped: it is back on the line before it has looked at its vring.
+        bench.guests[0].send(1024, echo, b"before");
+        bench.sweep();
+        bench.relay.remote_changed(Change::Lost(Loss::Closed));
+        bench.relay.remote_changed(Change::Resumed);
+        bench.sweep();
+        for number in 0..3 {
+            bench.guests[1].send(1024, echo, &[number]);
+        }
+        bench.sweep();
+        bench.settle();
+        let answers = received(&mut bench, 1);
+        assert_eq!(answers, [0, 1, 2].map(|number| (1024, vec![number])), "{mode:?}");
+        assert!(received(&mut bench, 0).is_empty(), "its turn or its right was gone with the line");
+        assert_eq!(bench.relay.misdirected, 1);
+    }
 }
 
 #[test]
