@@ -190,6 +190,12 @@ impl fmt::Display for Counters {
             "{} messages ({} bytes) to the remote, {} ({}) to the guest",
             self.to_remote.messages, self.to_remote.bytes, self.to_guest.messages, self.to_guest.bytes
         )?;
+        if self.subscriptions > 0 {
+            write!(f, ", {} that only subscribed", self.subscriptions)?;
+        }
+        if self.time_outs > 0 {
+            write!(f, ", {} not answered in time", self.time_outs)?;
+        }
         let dropped: u64 = self.dropped.iter().sum();
         if dropped > 0 {
             write!(f, ", {dropped} dropped")?;

@@ -12,6 +12,13 @@
 //! rpmsg has no tag that would tell an answer from the next one. So after a time-out a serialized desk stays closed
 //! for a while, in which late answers are dropped; an answer later than that would be taken for that of the next
 //! request. The same holds while the VM that has asked is gone.
+//!
+//! Nor does it tell whose a late answer of an exclusive service is. So when the owner's session ends, the desk is
+//! [handed over](super::handover): until the remote is done with what the owner has sent, the next one's messages wait,
+//! and whatever comes is the last one's. So is the desk of either kind when the line to the remote was cut for a while.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -71,6 +78,17 @@ impl Request {
     }
 }
 
+/// What the end of a VM's session means to a desk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Left {
+    /// Requests of its that were still waiting.
+    pub(super) requests: usize,
+    /// Other VMs may see the service now.
+    pub(super) rights_changed: bool,
+    /// It was the owner: [`Desk::handed_over`] is to be told when nothing comes for it any more.
+    pub(super) hands_over: bool,
+}
+
 /// Whose turn it is at a serialized service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
@@ -79,6 +97,8 @@ enum Turn {
     Of(Client, Instant),
     /// Answers are late until then.
     Quarantine(Instant),
+    /// Answers are late until [`Desk::handed_over`].
+    HandedOver,
 }
 
 /// The desk of one service.
@@ -91,9 +111,20 @@ pub(super) struct Desk {
 
 #[derive(Debug)]
 enum Rules {
-    Exclusive { named: Option<Slot>, owner: Option<Slot> },
-    Serialized { turns: Turns, turn: Turn, requests: VecDeque<Request> },
-    Broadcast { owner: Option<Slot> },
+    /// While it is handed over, `clients` has the last owner.
+    Exclusive {
+        named: Option<Slot>,
+        owner: Option<Slot>,
+        is_handed_over: bool,
+    },
+    Serialized {
+        turns: Turns,
+        turn: Turn,
+        requests: VecDeque<Request>,
+    },
+    Broadcast {
+        owner: Option<Slot>,
+    },
 }
 
 impl Desk {
@@ -101,7 +132,7 @@ impl Desk {
     pub(super) fn new(mode: Mode) -> Option<Self> {
         let rules = match mode {
             Mode::Shared => return None,
-            Mode::Exclusive { owner } => Rules::Exclusive { named: owner, owner },
+            Mode::Exclusive { owner } => Rules::Exclusive { named: owner, owner, is_handed_over: false },
             Mode::Serialized(turns) => {
                 Rules::Serialized { turns, turn: Turn::Nobody, requests: VecDeque::new() }
             }
@@ -122,6 +153,7 @@ impl Desk {
     pub(super) fn send(&mut self, client: Client) -> Sending {
         match &self.rules {
             Rules::Exclusive { owner: Some(owner), .. } if *owner != client.slot => Sending::Refused,
+            Rules::Exclusive { is_handed_over: true, .. } => Sending::Wait,
             Rules::Exclusive { .. } => Sending::Pass,
             Rules::Serialized { turn, requests, .. } => {
                 let waits = requests.iter().any(|request| request.client.slot == client.slot);
@@ -198,7 +230,7 @@ impl Desk {
                     *turn = Turn::Nobody;
                     Receiver::One(client)
                 }
-                (Turn::Quarantine(_), _) => Receiver::Late,
+                (Turn::Quarantine(_) | Turn::HandedOver, _) => Receiver::Late,
                 (Turn::Nobody, _) => match turns.unsolicited {
                     Unsolicited::Drop => Receiver::Nobody,
                     Unsolicited::All if self.clients.is_empty() => Receiver::Nobody,
@@ -217,21 +249,56 @@ impl Desk {
         &self.clients
     }
 
-    /// The VM's session has ended. Returns how many requests of its were still waiting, and whether other VMs' rights
-    /// have changed.
-    pub(super) fn leave(&mut self, slot: Slot) -> (usize, bool) {
-        self.clients.retain(|client| client.slot != slot);
+    /// The VM's session has ended.
+    pub(super) fn leave(&mut self, slot: Slot) -> Left {
+        let mut left = Left::default();
         match &mut self.rules {
-            Rules::Exclusive { named, owner } if *owner == Some(slot) => {
-                *owner = *named;
-                (0, named.is_none())
+            Rules::Exclusive { named, owner, is_handed_over } => {
+                if *owner == Some(slot) {
+                    *owner = *named;
+                    left.rights_changed = named.is_none();
+                    // One that has sent nothing will not be answered.
+                    left.hands_over = !*is_handed_over && !self.clients.is_empty();
+                    *is_handed_over |= left.hands_over;
+                }
+                return left;
             }
             Rules::Serialized { requests, .. } => {
                 let before = requests.len();
                 requests.retain(|request| request.client.slot != slot);
-                (before - requests.len(), false)
+                left.requests = before - requests.len();
             }
-            _ => (0, false),
+            Rules::Broadcast { .. } => {}
+        }
+        self.clients.retain(|client| client.slot != slot);
+        left
+    }
+
+    /// The service is back with requests from before, of whom nobody knows. Returns whether [`Desk::handed_over`] is to be
+    /// told when nothing comes of these any more.
+    pub(super) fn hand_over(&mut self) -> bool {
+        match &mut self.rules {
+            Rules::Exclusive { is_handed_over, .. } => *is_handed_over = true,
+            Rules::Serialized { turn, .. } => *turn = Turn::HandedOver,
+            Rules::Broadcast { .. } => return false,
+        }
+        true
+    }
+
+    /// Nothing comes for the last owner, or of the requests from before, any more.
+    pub(super) fn handed_over(&mut self) {
+        match &mut self.rules {
+            Rules::Exclusive { is_handed_over, .. } => {
+                if std::mem::take(is_handed_over) {
+                    self.clients.clear();
+                }
+            }
+            Rules::Serialized { turn, .. } => {
+                if *turn == Turn::HandedOver {
+                    *turn = Turn::Nobody;
+                }
+            }
+            Rules::Broadcast { .. } => {}
         }
     }
 
@@ -243,8 +310,9 @@ impl Desk {
                 *turn = Turn::Nobody;
                 requests.drain(..).map(|request| request.client.slot).collect()
             }
-            Rules::Exclusive { named, owner } => {
+            Rules::Exclusive { named, owner, is_handed_over } => {
                 *owner = *named;
+                *is_handed_over = false;
                 Vec::new()
             }
             Rules::Broadcast { .. } => Vec::new(),
@@ -285,141 +353,5 @@ impl Desk {
             Some(known) => *known = client,
             None => self.clients.push(client),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn client(slot: u8) -> Client {
-        Client { slot: Slot::new(slot).unwrap(), session: Session::new(1), address: 1000 + u32::from(slot) }
-    }
-
-    fn serialized(reply: Reply, unsolicited: Unsolicited) -> Desk {
-        Desk::new(Mode::Serialized(Turns { reply, time_out: SECOND, quarantine: 5 * SECOND, unsolicited }))
-            .unwrap()
-    }
-
-    #[test]
-    fn an_exclusive_service_is_the_first_users_until_it_leaves() {
-        let (mut desk, now) = (Desk::new(Mode::Exclusive { owner: None }).unwrap(), Instant::now());
-        assert!(desk.admits(client(1).slot) && desk.admits(client(2).slot));
-        assert_eq!(desk.send(client(1)), Sending::Pass);
-        assert!(desk.sent(client(1), now), "the others see it no more");
-        assert!(!desk.sent(client(1), now));
-        assert!(!desk.admits(client(2).slot));
-        assert_eq!(desk.send(client(2)), Sending::Refused);
-        assert_eq!(desk.receive(now), Receiver::One(client(1)));
-        assert_eq!(desk.leave(client(2).slot), (0, false));
-        assert_eq!(desk.leave(client(1).slot), (0, true));
-        assert_eq!(desk.receive(now), Receiver::Nobody);
-        assert_eq!(desk.send(client(2)), Sending::Pass);
-    }
-
-    #[test]
-    fn a_named_owner_stays_owner_when_it_leaves() {
-        let mut desk = Desk::new(Mode::Exclusive { owner: Some(client(1).slot) }).unwrap();
-        assert!(!desk.admits(client(2).slot));
-        assert_eq!(desk.leave(client(1).slot), (0, false));
-        assert_eq!(desk.send(client(2)), Sending::Refused);
-    }
-
-    #[test]
-    fn turns_are_taken_one_at_a_time_and_in_the_order_of_asking() {
-        let (mut desk, now) = (serialized(Reply::One, Unsolicited::Drop), Instant::now());
-        assert_eq!(desk.send(client(1)), Sending::Pass);
-        desk.sent(client(1), now);
-        for slot in [2, 3, 1] {
-            assert_eq!(desk.send(client(slot)), Sending::Keep);
-            desk.keep(client(slot), 0, &[slot]);
-            assert_eq!(desk.send(client(slot)), Sending::Wait, "one per VM");
-        }
-        assert!(desk.next_request().is_none());
-        for (slot, next) in [(1, 2), (2, 3), (3, 1)] {
-            assert_eq!(desk.receive(now), Receiver::One(client(slot)));
-            assert_eq!(desk.next_request().map(Request::payload), Some(&[next][..]));
-            desk.request_sent(now);
-        }
-        assert_eq!(desk.receive(now), Receiver::One(client(1)));
-        assert_eq!(desk.receive(now), Receiver::Nobody, "nobody has asked");
-        assert_eq!(desk.send(client(9)), Sending::Pass);
-    }
-
-    #[test]
-    fn after_a_time_out_late_answers_are_told_from_those_of_the_next_turn() {
-        let (mut desk, now) = (serialized(Reply::One, Unsolicited::Drop), Instant::now());
-        desk.sent(client(1), now);
-        desk.keep(client(2), 0, b"next");
-        assert_eq!(desk.deadline(), Some(now + SECOND));
-        assert_eq!(desk.tick(now), (None, false));
-        assert_eq!(desk.tick(now + SECOND), (Some(client(1)), false));
-        assert_eq!(desk.receive(now + 2 * SECOND), Receiver::Late);
-        assert!(desk.next_request().is_none());
-        assert_eq!(desk.tick(now + 6 * SECOND), (None, true));
-        assert!(desk.next_request().is_some());
-        assert_eq!(desk.deadline(), None);
-    }
-
-    #[test]
-    fn without_replies_nobody_waits_and_with_several_a_turn_ends_by_silence() {
-        let now = Instant::now();
-        let mut desk = serialized(Reply::None, Unsolicited::Drop);
-        desk.sent(client(1), now);
-        assert_eq!(desk.send(client(2)), Sending::Pass);
-
-        let mut desk = serialized(Reply::Several, Unsolicited::Drop);
-        desk.sent(client(1), now);
-        for _ in 0..3 {
-            assert_eq!(desk.receive(now + SECOND / 2), Receiver::One(client(1)));
-        }
-        assert_eq!(desk.tick(now + SECOND), (None, false));
-        assert_eq!(desk.tick(now + SECOND + SECOND / 2), (None, true));
-    }
-
-    #[test]
-    fn what_nobody_asked_for_goes_where_the_configuration_says() {
-        let now = Instant::now();
-        for (unsolicited, expected) in [
-            (Unsolicited::Drop, Receiver::Nobody),
-            (Unsolicited::Vm(client(2).slot), Receiver::One(client(2))),
-            (Unsolicited::Vm(client(7).slot), Receiver::Nobody),
-            (Unsolicited::All, Receiver::All),
-        ] {
-            let mut desk = serialized(Reply::None, unsolicited);
-            desk.sent(client(1), now);
-            desk.sent(client(2), now);
-            assert_eq!(desk.receive(now), expected);
-        }
-    }
-
-    #[test]
-    fn a_vm_that_leaves_takes_its_request_along_but_its_answer_is_nobody_elses() {
-        let (mut desk, now) = (serialized(Reply::One, Unsolicited::Drop), Instant::now());
-        desk.sent(client(1), now);
-        desk.keep(client(2), 0, b"x");
-        desk.keep(client(3), 0, b"y");
-        assert_eq!(desk.leave(client(2).slot), (1, false));
-        assert_eq!(desk.leave(client(1).slot), (0, false));
-        assert_eq!(desk.receive(now), Receiver::One(client(1)), "its session tells that it is gone");
-        assert_eq!(desk.next_request().map(|request| request.client), Some(client(3)));
-    }
-
-    #[test]
-    fn a_broadcast_goes_to_every_vm_that_has_sent_and_only_the_owners_messages_pass() {
-        let (mut desk, now) =
-            (Desk::new(Mode::Broadcast { owner: Some(client(1).slot) }).unwrap(), Instant::now());
-        assert_eq!(desk.receive(now), Receiver::Nobody);
-        assert_eq!(desk.send(client(2)), Sending::Subscribed);
-        assert_eq!(desk.send(client(1)), Sending::Pass);
-        desk.sent(client(1), now);
-        assert_eq!(desk.receive(now), Receiver::All);
-        assert_eq!(desk.subscribers(), [client(2), client(1)]);
-        desk.leave(client(2).slot);
-        assert_eq!(desk.subscribers(), [client(1)]);
     }
 }

@@ -10,7 +10,7 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 use thiserror::Error;
 
-use super::desk::Desk;
+use super::desk::{Desk, Left};
 use super::policy::{Mode, Rule, Slots};
 use super::watch::Watch;
 use crate::rpmsg::address::Slot;
@@ -201,22 +201,29 @@ impl Directory {
         self.timed.iter().filter_map(|service| self.services[*service].desk.as_ref()?.deadline()).min()
     }
 
-    /// A VM's session has ended: every desk forgets it. Returns how many of its requests were still waiting, by service,
-    /// and whether other VMs' rights have changed.
-    pub(super) fn leave(&mut self, slot: Slot) -> (Vec<(usize, usize)>, bool) {
-        let (mut waiting, mut changed) = (Vec::new(), false);
+    /// A VM's session has ended: every desk forgets it. Returns what that means to those to which it means something, by
+    /// service.
+    pub(super) fn leave(&mut self, slot: Slot) -> Vec<(usize, Left)> {
+        let mut all = Vec::new();
         for index in 0..self.services.len() {
             let Some(desk) = &mut self.services[index].desk else { continue };
-            let (requests, rights) = desk.leave(slot);
-            if requests > 0 {
-                waiting.push((index, requests));
-            }
-            if rights {
+            let left = desk.leave(slot);
+            if left.rights_changed {
                 self.touch(index);
-                changed = true;
+            }
+            if left != Left::default() {
+                all.push((index, left));
             }
         }
-        (waiting, changed)
+        all
+    }
+
+    /// The remote is back with requests from before. Returns the services whose desks wait until nothing comes of these any
+    /// more.
+    pub(super) fn hand_over(&mut self) -> Vec<usize> {
+        let live = self.services.iter_mut().enumerate().filter(|(_, service)| service.live);
+        let desks = live.filter_map(|(index, service)| Some((index, service.desk.as_mut()?)));
+        desks.filter_map(|(index, desk)| desk.hand_over().then_some(index)).collect()
     }
 
     /// The services that are there.

@@ -125,9 +125,14 @@ impl Relay {
     /// Delivers a message, whose destination is the guest's own address by now, or lets it wait. Its buffer is not
     /// released.
     fn hand_to(&mut self, slot: Slot, service: Option<usize>, message: Message) {
+        let index = usize::from(slot.number());
+        self.receiving |= 1 << index;
+        // News come first. A guest that has room for them has room for the message too, however many of them there are.
+        while self.vms[index].as_ref().is_some_and(|vm| vm.account.view.is_behind(&self.directory))
+            && self.serve_receiver(index)
+        {}
         let Some(device) = &mut self.device else { return };
-        let Some(vm) = self.vms[usize::from(slot.number())].as_deref_mut() else { return };
-        self.receiving |= 1 << slot.number();
+        let Some(vm) = self.vms[index].as_deref_mut() else { return };
         if vm.account.waiting.is_empty()
             && !vm.account.view.is_behind(&self.directory)
             && let Vm { to_guest: Some(queue), from_guest: Some(_), account } = vm

@@ -7,6 +7,7 @@ use log::warn;
 use super::counters::Reason;
 use super::directory::Withdrawn;
 use super::fairness::BRIDGE;
+use super::handover::Handover;
 use super::held::Held;
 use super::relay::Relay;
 use super::vm::Vm;
@@ -94,9 +95,18 @@ impl Relay {
             discarded += 1;
         }
         account.drop_waiting(Reason::SessionEnded, discarded);
-        let (requests, rights_changed) = self.directory.leave(slot);
-        for (service, count) in requests {
-            account.drop_messages(Reason::SessionEnded, Some(service), count as u64, &"waiting requests");
+        let mut rights_changed = false;
+        for (service, left) in self.directory.leave(slot) {
+            let requests = left.requests as u64;
+            account.drop_messages(Reason::SessionEnded, Some(service), requests, &"waiting requests");
+            rights_changed |= left.rights_changed;
+            if left.hands_over
+                && let Some(device) = &self.device
+            {
+                let fairness = &self.fairness;
+                let is_its = |buffer: &u16| fairness.is_charged_to(slot.number().into(), *buffer);
+                self.handovers.push(Handover::new(service, device.outbound.unconsumed().filter(is_its)));
+            }
         }
         for service in account.end_session() {
             let host = account.host_address(&mut self.aliases, service.address).filter(|_| service.told);
@@ -168,10 +178,13 @@ impl Relay {
         for (buffer, owner) in owners {
             self.fairness.sent(owner, buffer, 0);
         }
+        let unconsumed: Vec<_> = device.outbound.unconsumed().collect();
         self.device = Some(device);
         for Withdrawn { name, addr, .. } in std::mem::take(&mut self.suspended) {
             self.announce(name, addr);
         }
+        let handover = |service| Handover::new(service, unconsumed.iter().copied());
+        self.handovers.extend(self.directory.hand_over().into_iter().map(handover));
         self.want_everything();
     }
 
@@ -208,6 +221,8 @@ impl Relay {
             vm.account.drop_waiting(Reason::RemoteLost, count as u64);
         }
         self.held = Held::default();
+        // The desks are closed, and open again when the services are back.
+        self.handovers.clear();
         self.fairness.reset(0, 0);
         self.want_everything();
         all

@@ -14,6 +14,7 @@
 //! | `vm` | what the bridge knows of one VM: queues, session, announcements |
 //! | [`directory`] | what the remote has announced, and what each VM has been told of it |
 //! | `desk` | a service that VMs cannot simply share: whose turn it is, whose an answer is |
+//! | `handover` | a service whose next answers are to requests of its last client |
 //! | `watch` | notices a shared service that answers one client only |
 //! | `aliases` | host addresses that arithmetic cannot give |
 //! | `held` | messages that wait in the remote's own buffers for a slow VM |
@@ -28,6 +29,7 @@ mod desk;
 pub mod directory;
 mod fairness;
 mod from_remote;
+mod handover;
 mod held;
 mod life;
 pub mod policy;

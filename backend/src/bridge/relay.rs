@@ -12,6 +12,7 @@ use std::time::Instant;
 use super::aliases::Aliases;
 use super::directory::{Directory, Withdrawn};
 use super::fairness::{Fairness, bits};
+use super::handover::{self, Handover};
 use super::held::Held;
 use super::life::Parked;
 use super::policy::Policy;
@@ -53,6 +54,8 @@ pub(super) struct Relay {
     pub(super) held: Held,
     /// Services of ended sessions, by host address, that the remote must still be told to forget.
     pub(super) farewells: Vec<(ServiceName, u32)>,
+    /// Services whose next answers are to requests of their last client.
+    pub(super) handovers: Vec<Handover>,
     /// Services of a remote whose line was cut.
     pub(super) suspended: Vec<Withdrawn>,
     /// VMs whose transmit queue may have something, one bit per slot.
@@ -82,6 +85,7 @@ impl Relay {
             static_services: policy.static_services,
             held: Held::default(),
             farewells: Vec::new(),
+            handovers: Vec::new(),
             suspended: Vec::new(),
             sending: 0,
             receiving: 0,
@@ -106,7 +110,8 @@ impl Relay {
 
     /// When [`on_timer`](Self::on_timer) is due.
     pub(super) fn timer(&self) -> Option<Instant> {
-        [self.directory.deadline(), self.fairness.next_look()].into_iter().flatten().min()
+        let handover = handover::deadline(&self.handovers);
+        [self.directory.deadline(), self.fairness.next_look(), handover].into_iter().flatten().min()
     }
 
     /// Does what is due at the desks.
@@ -164,14 +169,18 @@ impl Relay {
 
     /// One batch of everything. Returns how many messages moved.
     fn round(&mut self, now: Instant) -> Result<usize, VringFault> {
-        let mut moved = self.take_from_remote(now, BATCH)?;
-        moved += self.serve_receivers();
+        let taken = self.take_from_remote(now, BATCH)?;
+        let mut moved = taken + self.serve_receivers();
         if let Some(device) = &mut self.device {
             device.outbound.reclaim(|buffer| {
                 self.fairness.returned(buffer);
+                self.handovers.iter_mut().for_each(|handover| handover.returned(buffer));
             })?;
         }
         self.stalled = false;
+        if !self.handovers.is_empty() {
+            moved += self.hand_over(now, taken, taken < BATCH);
+        }
         moved += self.say_farewells();
         moved += self.serve_desks(now);
         self.fairness.begin(self.sending, now);

@@ -475,8 +475,7 @@ impl Worker {
                 let Some(relay) = self.relay_of(slot) else { return Answer::Done };
                 relay.end_session(slot);
                 if let Some(vm) = relay.vm(slot) {
-                    let counters = vm.account.counters.clone();
-                    vm.account.say(Level::Info, format_args!("front-end gone; so far {counters}"));
+                    vm.account.report();
                 }
                 self.tell_need();
             }

@@ -55,6 +55,8 @@ pub(super) struct Account {
     pub(super) before_news: usize,
     pub(super) counters: Counters,
     log: LogLimit,
+    /// For the counts at the end of a connection.
+    reports: LogLimit,
 }
 
 /// A service of a guest's own.
@@ -83,6 +85,7 @@ impl Vm {
             before_news: 0,
             counters: Counters::default(),
             log: LogLimit::default(),
+            reports: LogLimit::default(),
         };
         Vm { to_guest: None, from_guest: None, account }
     }
@@ -226,6 +229,13 @@ impl Account {
     /// Logs what has become of the VM, at a bounded rate: a guest can come and go as fast as it likes.
     pub(super) fn say(&mut self, level: Level, text: std::fmt::Arguments<'_>) {
         self.log.say(level, format_args!("vm {}: {text}", self.name));
+    }
+
+    /// Logs the counts of the VM, whose front-end is gone. This has a limit of its own, so that nothing that a guest makes
+    /// the program say about it keeps back what has become of its messages.
+    pub(super) fn report(&mut self) {
+        let text = format_args!("vm {}: front-end gone; so far {}", self.name, self.counters);
+        self.reports.say(Level::Info, text);
     }
 
     /// Counts a dropped message to or from a service.

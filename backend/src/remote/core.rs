@@ -328,10 +328,11 @@ impl RemoteCore {
 
     /// Does what is due: starts, connects, asks, or attaches to a core that does not answer.
     pub fn on_timer(&mut self, now: Instant) -> Option<Change> {
-        if let Some(mailbox) = &mut self.mailbox
-            && mailbox.retry_at().is_some_and(|at| now >= at)
+        let retry_at = self.mailbox.as_ref().and_then(|mailbox| mailbox.retry_at());
+        if retry_at.is_some_and(|at| now >= at)
+            && let Some(change) = self.on_mailbox(now)
         {
-            mailbox.flush(now);
+            return Some(change);
         }
         match self.phase {
             Phase::Waiting(at) if now >= at => self.start(now),
@@ -439,8 +440,15 @@ impl RemoteCore {
 
     /// Looks for a core that should be up.
     fn seek(&mut self, now: Instant) -> Option<Change> {
-        if self.mailbox.is_none() && !self.connect(now) {
-            return None;
+        if self.mailbox.is_none() {
+            if !self.connect(now) {
+                return None;
+            }
+            // Hardware may have signals whose interrupt a predecessor has taken.
+            let change = self.on_mailbox(now);
+            if change.is_some() || self.mailbox.is_none() || self.timer.is_none() {
+                return change;
+            }
         }
         let silent = now.duration_since(self.connected_at);
         if self.config.attach_after.is_some_and(|limit| silent >= limit) {

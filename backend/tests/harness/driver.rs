@@ -355,7 +355,13 @@ impl Driver {
 
     /// Waits until the device has taken everything that was sent.
     pub fn flush(&mut self) {
-        self.until_called("the transmit ring to empty", |driver| driver.unsent() == 0, |_| true);
+        self.flush_but(0);
+    }
+
+    /// Waits until the device has taken all but at most so many of the messages that were sent.
+    pub fn flush_but(&mut self, most: usize) {
+        let what = format!("transmit ring with {most} messages");
+        self.until_called(&what, |driver| driver.unsent() <= most, |_| true);
     }
 
     // ----- waiting

@@ -116,10 +116,16 @@ impl Process {
 
     /// Waits until it has written a line to stderr in which `text` occurs, and returns the line.
     pub fn wait_log(&self, text: &str) -> String {
-        let line = self.stderr.wait(&format!("{text:?} in the log of {}", self.name), |said| {
-            said.lines.iter().find(|line| line.contains(text)).cloned()
-        });
-        line.unwrap_or_else(|| panic!("{} ended without {text:?} in its log", self.name))
+        self.wait_log_again(text, 1)
+    }
+
+    /// The same for the line in which the text occurs for the `nth` time, from 1.
+    pub fn wait_log_again(&self, text: &str, nth: usize) -> String {
+        let what = format!("{text:?} ({nth}.) in the log of {}", self.name);
+        let line = self
+            .stderr
+            .wait(&what, |said| said.lines.iter().filter(|line| line.contains(text)).nth(nth - 1).cloned());
+        line.unwrap_or_else(|| panic!("{} ended without {what}", self.name))
     }
 
     /// All it has written to stdout.

@@ -1,5 +1,6 @@
 //! The program under test in a process of its own.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::ops::{Deref, DerefMut};
@@ -56,6 +57,14 @@ impl Program {
     /// Waits until all sockets listen.
     pub fn wait_ready(&self) {
         self.wait_log(READY);
+    }
+
+    /// What it has counted for a VM so far when its front-end is gone for the `nth` time, from 1: by reason, the messages
+    /// that were dropped.
+    pub fn wait_dropped(&self, vm: &str, nth: usize) -> BTreeMap<String, u64> {
+        let line = self.wait_log_again(&format!("vm {vm}: front-end gone; so far "), nth);
+        let reasons = line.split("; ").filter_map(|part| part.split_once(": "));
+        reasons.filter_map(|(count, reason)| Some((reason.to_owned(), count.parse().ok()?))).collect()
     }
 
     /// What it holds now.

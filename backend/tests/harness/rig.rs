@@ -80,7 +80,13 @@ impl Rig {
 
     /// Starts core and program.
     pub fn start(plan: Plan) -> Self {
+        Rig::start_with(plan, |config| config)
+    }
+
+    /// Starts core and program with another configuration than the plan's.
+    pub fn start_with(plan: Plan, change: impl FnOnce(String) -> String) -> Self {
         let mut rig = Rig::prepare(plan);
+        fs::write(rig.config_path(), change(rig.config())).expect("configuration written");
         rig.start_core();
         rig.start_program();
         rig

@@ -256,6 +256,11 @@ impl Fairness {
         self.shares.returned(buffer)
     }
 
+    /// Whether a buffer is with the remote on account of this VM, or of one that was in its slot before.
+    pub(super) fn is_charged_to(&self, slot: usize, buffer: u16) -> bool {
+        self.shares.owner(buffer) == Some(slot)
+    }
+
     /// VMs that wait for a buffer.
     #[inline]
     pub(super) fn without_buffer(&self) -> u128 {

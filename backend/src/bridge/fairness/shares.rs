@@ -284,6 +284,11 @@ impl Shares {
         }
     }
 
+    /// Whose this buffer is, if it is anybody's.
+    pub(super) fn owner(&self, buffer: u16) -> Option<usize> {
+        self.owner.get(usize::from(buffer)).filter(|owner| **owner != NOBODY).map(|owner| usize::from(*owner))
+    }
+
     /// The remote has returned a buffer. Returns whose it was, if it was anybody's.
     #[inline]
     pub(super) fn returned(&mut self, buffer: u16) -> Option<usize> {

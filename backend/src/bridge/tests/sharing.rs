@@ -132,6 +132,101 @@ fn an_exclusive_service_is_seen_by_its_user_only_until_that_leaves() {
 }
 
 #[test]
+fn late_answers_to_the_last_owner_of_an_exclusive_service_never_reach_the_next() {
+    let mut bench = bench(2, vec![rule("latching-echo", Mode::Exclusive { owner: None })]);
+    let echo = bench.service("latching-echo");
+    bench.settle();
+    drain_announcements(&mut bench);
+    // Another VM; and the same one with a new driver.
+    for next in [1, 0] {
+        // The core is not stepped: its answers are late.
+        for _ in 0..3 {
+            assert!(bench.guests[0].send(1024, echo, b"old"));
+        }
+        bench.sweep();
+        bench.stop(0);
+        bench.guests[0].reset();
+        bench.start(0);
+        assert!(bench.guests[next].send(1024, echo, b"new"));
+        bench.sweep();
+        bench.settle();
+        assert_eq!(received(&mut bench, next), [(1024, b"new".to_vec())]);
+        assert!(received(&mut bench, 1 - next).is_empty());
+        bench.relay.end_session(bench.slots[next]);
+        bench.stop(next);
+        bench.guests[next].reset();
+        bench.start(next);
+        bench.settle();
+        drain_announcements(&mut bench);
+    }
+    assert_eq!(bench.account(0).counters.dropped(Reason::StaleSession), 6);
+    assert!(bench.relay.handovers.is_empty());
+}
+
+#[test]
+fn an_exclusive_service_is_handed_over_in_the_end_if_the_core_keeps_the_last_owners_buffers() {
+    let config = Config { habits: Habits { keep: 2, ..Habits::default() }, ..Config::default() };
+    let rules = vec![rule("latching-echo", Mode::Exclusive { owner: None })];
+    let mut bench = Bench::with_policy(config, &[1, 2], Policy { rules, ..Policy::default() });
+    let echo = bench.service("latching-echo");
+    drain_announcements(&mut bench);
+    bench.guests[0].send(1024, echo, b"old");
+    bench.settle();
+    bench.relay.end_session(bench.slots[0]);
+    bench.guests[1].send(1024, echo, b"new");
+    bench.settle();
+    assert!(received(&mut bench, 1).is_empty(), "the core still has the last owner's message");
+    bench.now = bench.relay.timer().expect("a limit");
+    bench.relay.on_timer(bench.now);
+    bench.settle();
+    assert_eq!(received(&mut bench, 1), [(1024, b"new".to_vec())]);
+}
+
+#[test]
+fn answers_to_requests_from_before_a_cut_of_the_line_never_reach_who_asks_after_it() {
+    let modes = [Mode::Exclusive { owner: None }, Mode::Serialized(turns(Reply::One))];
+    for mode in modes {
+        let mut bench = bench(2, vec![rule("latching-echo", mode)]);
+        let echo = bench.service("latching-echo");
+        drain_announcements(&mut bench);
+        // The core is not stepped: it is back on the line before it has looked at its vring.
+        bench.guests[0].send(1024, echo, b"before");
+        bench.sweep();
+        bench.relay.cut_off();
+        bench.relay.resumed();
+        bench.sweep();
+        for number in 0..3 {
+            bench.guests[1].send(1024, echo, &[number]);
+        }
+        bench.sweep();
+        bench.settle();
+        let answers = received(&mut bench, 1);
+        assert_eq!(answers, [0, 1, 2].map(|number| (1024, vec![number])), "{mode:?}");
+        assert!(received(&mut bench, 0).is_empty(), "its turn or its right was gone with the line");
+        assert_eq!(bench.relay.misdirected, 1);
+    }
+}
+
+#[test]
+fn news_that_a_guest_has_room_for_cost_it_no_message() {
+    // So many VMs that each may have four messages waiting.
+    let mut bench = bench(64, Vec::new());
+    drain_announcements(&mut bench);
+    let echo = bench.service("rpmsg-raw");
+    for number in 0..30_u8 {
+        assert!(bench.guests[0].send(1024, echo, &[number]));
+    }
+    bench.sweep();
+    while bench.step_core() {}
+    // Told of in the same batch as the answers are taken.
+    bench.relay.announce(ServiceName::new("news").unwrap(), 0x700);
+    bench.settle();
+    let numbers: Vec<_> = received(&mut bench, 0).into_iter().map(|(_, bytes)| bytes[0]).collect();
+    assert_eq!(numbers, (0..30).collect::<Vec<_>>());
+    assert_eq!(bench.account(0).counters.dropped(Reason::GuestTooSlow), 0);
+}
+
+#[test]
 fn a_vm_that_may_not_see_a_service_cannot_reach_it_by_its_address_either() {
     let hidden = Rule {
         pattern: Pattern::new("rpmsg-*"),

@@ -33,7 +33,8 @@ pub(in super::super) const SERVICE_MODE: Key = Key {
     value: "\"shared\", \"exclusive\", \"serialized\" or \"broadcast\"",
     default: "`\"shared\"`",
     meaning: "How VMs share the service. `\"shared\"`: all use it, and the firmware answers to the address that asked. \
-              `\"exclusive\"`: one VM uses it and the others do not see it meanwhile. `\"serialized\"`: all use it, one \
+              `\"exclusive\"`: one VM uses it and the others do not see it meanwhile; the messages \
+              of the next one wait until the firmware is done with those of the last. `\"serialized\"`: all use it, one \
               request at a time; for firmware that has one client. `\"broadcast\"`: it streams to every VM that has \
               sent to it. In the last three, the firmware sees one stable address.",
 };
