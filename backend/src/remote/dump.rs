@@ -34,9 +34,10 @@ pub use files::MAX_DUMPS;
 /// Bytes that are copied at a time.
 const CHUNK: usize = 64 * 1024;
 
-/// Name of the note, and its one type.
+/// Name of the note.
 const NOTE_NAME: &[u8] = b"vhost-device-rpmsg";
-const NOTE_TYPE: NoteType = NoteType(1);
+/// Its one type. Whatever the name, `readelf` takes small numbers in a core file for the registers of a Linux process.
+const NOTE_TYPE: NoteType = NoteType(u32::from_le_bytes(*b"text"));
 
 /// Why memory could not be dumped.
 #[derive(Debug, Error)]

@@ -86,8 +86,8 @@ pub enum FirmwareError {
     },
     /// There is nothing to load.
     #[error(
-        "the firmware {path} has {headers} program headers, but none for a segment to be loaded (PT_LOAD); is it a \
-         linked program, and not an object file?",
+        "the firmware {path} has nothing to load: none of its {headers} program headers is a PT_LOAD with a size; is it \
+         a linked program, and not an object file?",
         path = path.display()
     )]
     NothingToLoad {

@@ -145,7 +145,25 @@ pub enum PowerError {
         /// What to do about it.
         remedy: &'static str,
     },
-    /// The core did not get into the state that it was told to.
+    /// The core did not get into the state that it was told to in time.
+    #[error(
+        "the core was told to {step}, but after {} s {path} says {found:?}, expected {expected:?}; is it in use by \
+         another driver of the kernel?",
+        limit.as_secs_f32(), path = path.display()
+    )]
+    StateTimedOut {
+        /// What was to be done.
+        step: Step,
+        /// The file with the state.
+        path: PathBuf,
+        /// The time it had.
+        limit: Duration,
+        /// The state that it is in.
+        found: String,
+        /// The state it should be in.
+        expected: &'static str,
+    },
+    /// The core got into another state than it was told to.
     #[error(
         "the core was told to {step}, but {path} says {found:?}, expected {expected:?}; the kernel's log may say more",
         path = path.display()

@@ -95,9 +95,12 @@ fn wait(
         if found == expected {
             return Ok(());
         }
-        let is_another = found != before && STATES.contains(&found.as_str());
-        if is_another || Instant::now() >= deadline {
-            return Err(PowerError::StateAfter { step, path: state_file(directory), found, expected });
+        let path = state_file(directory);
+        if found != before && STATES.contains(&found.as_str()) {
+            return Err(PowerError::StateAfter { step, path, found, expected });
+        }
+        if Instant::now() >= deadline {
+            return Err(PowerError::StateTimedOut { step, path, limit, found, expected });
         }
         thread::sleep(INTERVAL);
     }
@@ -261,7 +264,10 @@ mod tests {
     fn a_core_that_somebody_else_keeps_running_is_given_up_after_the_time_limit() {
         let kernel = Kernel::new("running", vec![("state", "stop", "running")]);
         let error = stop(kernel.directory.path(), Duration::ZERO).unwrap_err().to_string();
-        assert!(error.contains("told to stop") && error.contains("expected \"offline\""), "{error}");
+        assert!(
+            error.contains("told to stop, but after 0 s") && error.contains("expected \"offline\""),
+            "{error}"
+        );
     }
 
     #[test]
