@@ -17,7 +17,7 @@
 //! | [`attach`] | from there to working vrings, and back |
 //! | `placement` | where vrings and buffers go in the carveouts |
 //! | [`messages`] | the buffers of the two vrings |
-//! | [`memory`] | carveouts, found by device address; the only `unsafe` of this room |
+//! | [`memory`] | carveouts, found by device address; with the mailboxes' registers the only `unsafe` of this room |
 //! | [`resource_table`] | the codec of the resource table |
 //! | [`vring`] | the driver's side of a split vring in carveout memory |
 //! | [`mailbox`] | how host and remote ring each other's bell |

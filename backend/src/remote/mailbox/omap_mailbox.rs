@@ -12,7 +12,8 @@
 //! | IRQENABLE_CLR | | 0x10C + 0x10u | write 1 to clear |
 //!
 //! In the interrupt registers bit 2m is NEWMSG, there is a word in FIFO m, and bit 2m+1 is NOTFULL, there is room in it.
-//! Several remote cores may share a user and with it a UIO device, so only the bits of the own FIFOs are touched.
+//! Several remote cores may share a user and with it a UIO device, so only the bits of the own FIFOs are touched. On OMAP2/3
+//! that takes a read and a write, between which nobody else must write: there, each remote core needs a user of its own.
 //!
 //! | word | direction | meaning |
 //! |---|---|---|

@@ -15,9 +15,13 @@ const CONFIGS: [MuConfig; 4] = [
     MuConfig { version: MuVersion::V2, channel: 3, word: MuWord::Plain },
 ];
 
+fn open(parts: &mut Parts<Mu>, config: MuConfig) -> ImxMu {
+    ImxMu::new(parts.window(0), parts.interrupt(0), config).unwrap()
+}
+
 fn bench_of(mu: Mu, config: MuConfig) -> Bench<Mu> {
     let mut parts = Parts::new(mu);
-    let mailbox = ImxMu::new(parts.window(0), parts.interrupt(0), config).unwrap();
+    let mailbox = open(&mut parts, config);
     Bench::new(&parts, mailbox)
 }
 
@@ -147,6 +151,18 @@ proptest! {
     #[test]
     fn nothing_is_lost_and_nothing_invented_in_any_order(which in 0..CONFIGS.len(), ops in ops()) {
         bench(CONFIGS[which]).play_all(ops);
+    }
+
+    #[test]
+    fn a_host_that_is_killed_at_any_register_leaves_nothing_in_the_way_of_the_next(
+        which in 0..CONFIGS.len(),
+        access in 0..100_usize,
+        before in ops(),
+        after in ops(),
+    ) {
+        let mut bench = bench(CONFIGS[which]);
+        bench.play_and_kill(before, access, |parts| open(parts, CONFIGS[which]));
+        bench.play_all(after);
     }
 }
 

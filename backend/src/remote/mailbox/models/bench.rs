@@ -1,6 +1,7 @@
 //! Both sides of a controller, and the books of what was said and heard.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use proptest::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::super::{Mailbox, Request, Signals};
-use super::{Controller, Heard, Parts, RemoteOp, VRINGS, Word, World};
+use super::{Controller, Heard, Killed, Parts, RemoteOp, VRINGS, Word, World};
 
 const REQUESTS: [Request; 4] = [Request::State, Request::Echo, Request::ShutDown, Request::Detach];
 
@@ -74,6 +75,18 @@ impl Books {
         }
         assert!(!signals.running && signals.unknown == 0, "nobody said so");
         self.assert_nothing_invented();
+    }
+
+    /// A host that has just started looks at everything, and does not know what its predecessor was told or had to say.
+    fn host_is_new(&mut self) {
+        let now = self.tick();
+        self.noticed.0 = now;
+        for noticed in &mut self.noticed_words {
+            noticed.0 = now;
+        }
+        for (asked, heard) in self.asked.iter_mut().zip(&self.heard) {
+            asked.0 = heard.0;
+        }
     }
 
     /// Everything that the host noticed was said; several sayings may be noticed as one.
@@ -255,10 +268,7 @@ impl<C: Controller> Bench<C> {
     pub(in crate::remote::mailbox) fn settle(&mut self) {
         for _ in 0..1000 {
             let heard = !self.take_all().is_empty();
-            if !C::TAKES_REQUESTS {
-                self.remote(RemoteOp::Say(Word::ShutDown));
-                self.remote(RemoteOp::Say(Word::Detached));
-            }
+            self.answer();
             let refused = std::mem::take(&mut self.world().books.refused);
             let waiting = !refused.is_empty();
             for vring in refused {
@@ -273,6 +283,42 @@ impl<C: Controller> Bench<C> {
             }
         }
         panic!("it never comes to rest");
+    }
+
+    /// Plays until the host is killed at this register access, if it gets so far. Then another one takes the controller
+    /// over, as `open` does it, kicks all vrings and looks.
+    pub(in crate::remote::mailbox) fn play_and_kill<M: Mailbox + 'static>(
+        &mut self,
+        ops: Vec<Op>,
+        access: usize,
+        open: impl FnOnce(&mut Parts<C>) -> M,
+    ) {
+        self.world().life = Some(access);
+        let played = catch_unwind(AssertUnwindSafe(|| ops.into_iter().for_each(|op| self.play(op))));
+        if let Err(cause) = played
+            && !cause.is::<Killed>()
+        {
+            resume_unwind(cause);
+        }
+        {
+            let mut world = self.world();
+            (world.life, world.script) = (None, VecDeque::new());
+        }
+        self.answer();
+        self.world().books.host_is_new();
+        self.mailbox = Box::new(open(&mut Parts::again(&self.world)));
+        for vring in 0..VRINGS {
+            self.kick(u32::try_from(vring).unwrap());
+        }
+        self.receive();
+    }
+
+    /// Answers what stands in channels of requests.
+    fn answer(&mut self) {
+        if !C::TAKES_REQUESTS {
+            self.remote(RemoteOp::Say(Word::ShutDown));
+            self.remote(RemoteOp::Say(Word::Detached));
+        }
     }
 
     /// Plays everything, then settles.

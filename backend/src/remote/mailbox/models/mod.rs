@@ -19,6 +19,7 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Interrupt, Registers, Request};
@@ -120,8 +121,13 @@ pub(in crate::remote::mailbox) struct World<C> {
     lines: [Line; 2],
     /// What the remote does before each of the next register accesses of the host.
     script: VecDeque<Option<RemoteOp>>,
+    /// Register accesses that the host still lives to do, if it is going to be killed.
+    life: Option<usize>,
     books: Books,
 }
+
+/// How a host ends that is killed.
+struct Killed;
 
 impl<C: Controller> World<C> {
     /// Lets the lines follow the controller.
@@ -171,23 +177,27 @@ struct Window<C> {
     base: usize,
 }
 
-impl<C> Window<C> {
+impl<C: Controller> Window<C> {
+    /// What it is like when the host gets to a register, if it lives to get there.
     fn world(&self) -> MutexGuard<'_, World<C>> {
-        self.world.lock().unwrap()
+        let mut world = self.world.lock().unwrap();
+        if world.life == Some(0) {
+            drop(world);
+            resume_unwind(Box::new(Killed));
+        }
+        world.life = world.life.map(|life| life - 1);
+        world.meanwhile();
+        world
     }
 }
 
 impl<C: Controller> Registers for Window<C> {
     fn read32(&self, offset: usize) -> u32 {
-        let mut world = self.world();
-        world.meanwhile();
-        world.controller.read(self.base + offset)
+        self.world().controller.read(self.base + offset)
     }
 
     fn write32(&self, offset: usize, value: u32) {
-        let mut world = self.world();
-        world.meanwhile();
-        world.controller.write(self.base + offset, value);
+        self.world().controller.write(self.base + offset, value);
     }
 }
 
@@ -204,9 +214,19 @@ impl<C: Controller> Parts<C> {
     pub(in crate::remote::mailbox) fn new(controller: C) -> Self {
         let (first, one) = Line::new();
         let (second, two) = Line::new();
-        let world =
-            World { controller, lines: [first, second], script: VecDeque::new(), books: Books::default() };
+        let (script, books) = (VecDeque::new(), Books::default());
+        let world = World { controller, lines: [first, second], script, life: None, books };
         Parts { world: Arc::new(Mutex::new(world)), interrupts: [Some(one), Some(two)] }
+    }
+
+    /// The same controller as the next host finds it: its lines are as they were, and what was not read of them is gone.
+    fn again(world: &Arc<Mutex<World<C>>>) -> Self {
+        let interrupts = world.lock().unwrap().lines.each_mut().map(|line| {
+            let (next, interrupt) = Line::new();
+            *line = Line { on: line.on, count: line.count, ..next };
+            Some(interrupt)
+        });
+        Parts { world: Arc::clone(world), interrupts }
     }
 
     pub(in crate::remote::mailbox) fn window(&self, number: usize) -> Box<dyn Registers> {

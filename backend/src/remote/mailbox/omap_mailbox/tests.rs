@@ -20,9 +20,13 @@ fn all() -> impl Iterator<Item = (OmapConfig, Latch)> {
     CONFIGS.into_iter().flat_map(|config| [(config, Latch::State), (config, Latch::Event)])
 }
 
+fn open(parts: &mut Parts<Omap>, config: OmapConfig) -> OmapMailbox {
+    OmapMailbox::new(parts.window(0), parts.interrupt(0), config).unwrap()
+}
+
 fn bench((config, latch): (OmapConfig, Latch)) -> Bench<Omap> {
     let mut parts = Parts::new(Omap::new(config, latch));
-    let mailbox = OmapMailbox::new(parts.window(0), parts.interrupt(0), config).unwrap();
+    let mailbox = open(&mut parts, config);
     Bench::new(&parts, mailbox)
 }
 
@@ -204,6 +208,19 @@ proptest! {
     #[test]
     fn nothing_is_lost_and_nothing_invented_in_any_order(which in 0..6_usize, ops in ops()) {
         bench(all().nth(which).unwrap()).play_all(ops);
+    }
+
+    #[test]
+    fn a_host_that_is_killed_at_any_register_leaves_nothing_in_the_way_of_the_next(
+        which in 0..6_usize,
+        access in 0..100_usize,
+        before in ops(),
+        after in ops(),
+    ) {
+        let variant = all().nth(which).unwrap();
+        let mut bench = bench(variant);
+        bench.play_and_kill(before, access, |parts| open(parts, variant.0));
+        bench.play_all(after);
     }
 }
 

@@ -17,10 +17,14 @@ fn config(processor: u8) -> IpccConfig {
 /// Whether there is a TX-free interrupt.
 const LINES: [bool; 2] = [true, false];
 
+fn open(parts: &mut Parts<Ipcc>, config: IpccConfig, free_line: bool) -> Stm32Ipcc {
+    let (receive, transmit) = (parts.interrupt(0), parts.interrupt(1));
+    Stm32Ipcc::new(parts.window(0), receive, free_line.then_some(transmit), config).unwrap()
+}
+
 fn bench_of(ipcc: Ipcc, config: IpccConfig, free_line: bool) -> Bench<Ipcc> {
     let mut parts = Parts::new(ipcc);
-    let (receive, transmit) = (parts.interrupt(0), parts.interrupt(1));
-    let mailbox = Stm32Ipcc::new(parts.window(0), receive, free_line.then_some(transmit), config).unwrap();
+    let mailbox = open(&mut parts, config, free_line);
     Bench::new(&parts, mailbox)
 }
 
@@ -202,6 +206,20 @@ proptest! {
         ops in ops(),
     ) {
         bench_of(Ipcc::new(config(processor), 6), config(processor), free_line).play_all(ops);
+    }
+
+    #[test]
+    fn a_host_that_is_killed_at_any_register_leaves_nothing_in_the_way_of_the_next(
+        processor in 0..2_u8,
+        free_line: bool,
+        access in 0..100_usize,
+        before in ops(),
+        after in ops(),
+    ) {
+        let config = config(processor);
+        let mut bench = bench_of(Ipcc::new(config.clone(), 6), config.clone(), free_line);
+        bench.play_and_kill(before, access, |parts| open(parts, config, free_line));
+        bench.play_all(after);
     }
 }
 

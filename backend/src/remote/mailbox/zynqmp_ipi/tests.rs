@@ -10,10 +10,13 @@ use super::super::models::{Heard, Parts, RemoteOp};
 use super::super::uio::tests::Tree;
 use super::*;
 
+fn open(parts: &mut Parts<Ipi>) -> ZynqmpIpi {
+    ZynqmpIpi::new(parts.window(0), parts.window(1), parts.interrupt(0), REMOTE).unwrap()
+}
+
 fn bench() -> Bench<Ipi> {
     let mut parts = Parts::new(Ipi::new());
-    let (registers, buffer) = (parts.window(0), parts.window(1));
-    let mailbox = ZynqmpIpi::new(registers, buffer, parts.interrupt(0), REMOTE).unwrap();
+    let mailbox = open(&mut parts);
     Bench::new(&parts, mailbox)
 }
 
@@ -112,5 +115,16 @@ proptest! {
     #[test]
     fn nothing_is_lost_and_nothing_invented_in_any_order(ops in ops()) {
         bench().play_all(ops);
+    }
+
+    #[test]
+    fn a_host_that_is_killed_at_any_register_leaves_nothing_in_the_way_of_the_next(
+        access in 0..100_usize,
+        before in ops(),
+        after in ops(),
+    ) {
+        let mut bench = bench();
+        bench.play_and_kill(before, access, open);
+        bench.play_all(after);
     }
 }
