@@ -8,6 +8,7 @@
 //! | `house` | remote core, program and VMs together |
 //! | `guests` | every kernel on every transport: everything a guest does |
 //! | `neighbours` | one VM comes and goes while another one works |
+//! | `crowd` | three VMs at once, one of which floods or all of which ask the same |
 //! | `remote_life` | the remote core comes and goes |
 //! | `vm_life` | a VM is paused and reset |
 //! | `announcing` | services of the guests' own |
@@ -19,6 +20,7 @@
 
 mod announcing;
 mod complaints;
+mod crowd;
 mod guests;
 mod house;
 mod loopback;
