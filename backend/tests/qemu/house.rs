@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -44,7 +44,9 @@ impl House {
         let room = Room::take(vms.len());
         let house =
             House { program: None, core: None, dir: TempDir::new().expect("temporary folder"), _room: room };
-        fs::write(house.path("config.toml"), house.config(vms) + services).expect("configuration written");
+        let CorePlace { memory, doorbell } = CorePlace::within(house.dir.path());
+        let remote = remote(&doorbell, DEVICE_ADDRESS, &memory, MEMORY_SIZE);
+        configure(house.dir.path(), &(remote + services), vms);
         house
     }
 
@@ -108,31 +110,36 @@ impl House {
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
+}
 
-    fn config(&self, vms: &[&str]) -> String {
-        let CorePlace { memory, doorbell } = CorePlace::within(self.dir.path());
-        let mut text = format!(
-            "[[remote]]\n\
-             name = \"core\"\n\
-             link = \"socket\"\n\
-             doorbell = {doorbell:?}\n\
-             resource-table = {DEVICE_ADDRESS:#x}\n\
-             [[remote.memory]]\n\
-             path = {memory:?}\n\
-             size = {MEMORY_SIZE:#x}\n\
-             device-address = {DEVICE_ADDRESS:#x}\n"
-        );
-        for (slot, name) in (1..).zip(vms) {
-            let socket = self.path(&format!("{name}.sock"));
-            write!(text, "[[vm]]\nname = \"{name}\"\nsocket = {socket:?}\nslot = {slot}\n")
-                .expect("a String takes everything");
-        }
-        text
+/// The tables of a configuration for a remote core behind a socket, whose memory begins at [`DEVICE_ADDRESS`].
+pub(crate) fn remote(doorbell: &Path, table: u32, memory: &Path, size: u64) -> String {
+    format!(
+        "[[remote]]\n\
+         name = \"core\"\n\
+         link = \"socket\"\n\
+         doorbell = {doorbell:?}\n\
+         resource-table = {table:#x}\n\
+         [[remote.memory]]\n\
+         path = {memory:?}\n\
+         size = {size:#x}\n\
+         device-address = {DEVICE_ADDRESS:#x}\n"
+    )
+}
+
+/// Writes `config.toml` in this folder: the tables given, and VMs of these names in slots from 1 on.
+pub(crate) fn configure(dir: &Path, tables: &str, vms: &[&str]) {
+    let mut text = tables.to_owned();
+    for (slot, name) in (1..).zip(vms) {
+        let socket = dir.join(format!("{name}.sock"));
+        write!(text, "[[vm]]\nname = \"{name}\"\nsocket = {socket:?}\nslot = {slot}\n")
+            .expect("a String takes everything");
     }
+    fs::write(dir.join("config.toml"), text).expect("configuration written");
 }
 
 /// Asks the core until it says what is waited for: it has no way to tell by itself.
-pub(crate) fn wait_until(core: &mut Softcore, what: &str, mut done: impl FnMut(&mut Softcore) -> bool) {
+pub(crate) fn wait_until<T>(core: &mut T, what: &str, mut done: impl FnMut(&mut T) -> bool) {
     const PAUSE: Duration = Duration::from_millis(2);
 
     let start = Instant::now();
