@@ -22,13 +22,13 @@ impl Relay {
     pub(super) fn take_from_remote(&mut self, now: Instant, most: usize) -> Result<usize, VringFault> {
         let mut moved = 0;
         for _ in 0..most {
-            let Some((device, _)) = self.remote.attached() else { break };
+            let Some(device) = &mut self.device else { break };
             match device.inbound.take()? {
                 None => break,
                 Some(Arrival::Message(message)) => self.route(message, now),
                 Some(Arrival::Malformed(error)) => {
                     self.malformed += 1;
-                    let name = self.remote.name();
+                    let name = &self.name;
                     self.log
                         .say(Level::Warn, format_args!("remote {name}: malformed message dropped: {error}"));
                 }
@@ -125,7 +125,7 @@ impl Relay {
     /// Delivers a message, whose destination is the guest's own address by now, or lets it wait. Its buffer is not
     /// released.
     fn hand_to(&mut self, slot: Slot, service: Option<usize>, message: Message) {
-        let Some((device, _)) = self.remote.attached() else { return };
+        let Some(device) = &mut self.device else { return };
         let Some(vm) = self.vms[usize::from(slot.number())].as_deref_mut() else { return };
         self.receiving |= 1 << slot.number();
         if vm.account.waiting.is_empty()
@@ -175,7 +175,7 @@ impl Relay {
                 return true;
             }
         }
-        let (Some(message), Some((device, _))) = (account.waiting.first(), self.remote.attached()) else {
+        let (Some(message), Some(device)) = (account.waiting.first(), &mut self.device) else {
             return false;
         };
         let service = self.directory.at(message.header.src);
@@ -192,7 +192,7 @@ impl Relay {
     fn misdirect(&mut self, message: Message) {
         self.misdirected += 1;
         let Header { src, dst, .. } = message.header;
-        let name = self.remote.name();
+        let name = &self.name;
         self.log.say(
             Level::Warn,
             format_args!("remote {name}: message from {src:#x} to {dst:#x} dropped: no VM has this address"),
@@ -203,7 +203,7 @@ impl Relay {
     /// Counts a message of a service that no VM gets.
     fn count_unwanted(&mut self, service: usize, what: &str, src: u32, dst: u32) {
         self.misdirected += 1;
-        let (remote, log) = (self.remote.name(), &mut self.log);
+        let (remote, log) = (&self.name, &mut self.log);
         if let Some((name, _)) = self.directory.name(service) {
             let text =
                 format_args!("remote {remote}: service {name}: {what}, from {src:#x} to {dst:#x}, dropped");
@@ -213,7 +213,7 @@ impl Relay {
 
     /// Gives a buffer back to the remote.
     pub(super) fn release(&mut self, id: u16) {
-        if let Some((device, _)) = self.remote.attached() {
+        if let Some(device) = &mut self.device {
             device.inbound.release(id);
         }
     }

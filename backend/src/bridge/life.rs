@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use log::{Level, warn};
+use log::warn;
 
 use super::counters::Reason;
 use super::directory::Withdrawn;
@@ -10,12 +10,18 @@ use super::fairness::BRIDGE;
 use super::held::Held;
 use super::relay::Relay;
 use super::vm::Vm;
-use crate::causes::Causes;
 use crate::guest::Queue;
 use crate::guest::port::QueueIndex;
-use crate::remote::core::Change;
+use crate::remote::attach::RpmsgVdev;
 use crate::rpmsg::address::Slot;
 use crate::rpmsg::{ANNOUNCEMENT_LEN, Announcement, AnnouncementKind};
+
+/// A device whose remote cannot be reached.
+pub(super) struct Parked {
+    device: RpmsgVdev,
+    /// Buffers that the remote had not consumed, and whose messages are in them.
+    owners: Vec<(u16, usize)>,
+}
 
 impl Relay {
     /// A VM is served from now on. Returns false if its slot is taken.
@@ -82,9 +88,7 @@ impl Relay {
         let account = &mut vm.account;
         let mut discarded = 0;
         while !account.waiting.is_empty() {
-            if let (Some(id), Some((device, _))) =
-                (self.held.pop(&mut account.waiting), self.remote.attached())
-            {
+            if let (Some(id), Some(device)) = (self.held.pop(&mut account.waiting), &mut self.device) {
                 device.inbound.release(id);
             }
             discarded += 1;
@@ -108,7 +112,7 @@ impl Relay {
 
     /// Tells the remote of services of ended sessions, as far as there are buffers. Returns how many were told.
     pub(super) fn say_farewells(&mut self) -> usize {
-        let Some((device, _)) = self.remote.attached() else { return 0 };
+        let Some(device) = &mut self.device else { return 0 };
         let mut moved = 0;
         while let Some((name, addr)) = self.farewells.last().copied() {
             let Some(buffer) = device.outbound.reserve() else {
@@ -125,44 +129,14 @@ impl Relay {
         moved
     }
 
-    /// Something has become of the remote.
-    pub(super) fn remote_changed(&mut self, change: Change) {
-        let name = self.remote.name().to_owned();
-        match change {
-            Change::Attached => self.attached(),
-            Change::Resumed => {
-                if let Some((device, _)) = self.remote.attached() {
-                    device.inbound.release_all();
-                    self.held = Held::new(device.inbound.count());
-                    self.fairness.reset(device.outbound.count(), device.inbound.count());
-                    for buffer in device.outbound.unconsumed() {
-                        self.fairness.sent(BRIDGE, buffer, 0);
-                    }
-                }
-                for Withdrawn { name, addr, .. } in std::mem::take(&mut self.suspended) {
-                    self.announce(name, addr);
-                }
-                self.want_everything();
-            }
-            Change::Lost(loss) => {
-                warn!("remote {name}: lost: {}", Causes(&loss));
-                self.lost();
-            }
-            Change::Rebooted => {
-                self.log.say(Level::Warn, format_args!("remote {name}: has booted anew"));
-                self.lost();
-                self.attached();
-            }
-        }
-    }
-
-    fn attached(&mut self) {
+    /// The remote is there, and nothing is known of its services yet.
+    pub(super) fn attached(&mut self, device: RpmsgVdev) {
+        self.lost();
         self.suspended.clear();
         self.farewells.clear();
-        if let Some((device, _)) = self.remote.attached() {
-            self.held = Held::new(device.inbound.count());
-            self.fairness.reset(device.outbound.count(), device.inbound.count());
-        }
+        self.held = Held::new(device.inbound.count());
+        self.fairness.reset(device.outbound.count(), device.inbound.count());
+        self.device = Some(device);
         self.reserve_waiting();
         for vm in self.vms.iter_mut().flatten() {
             for service in &mut vm.account.services {
@@ -175,10 +149,59 @@ impl Relay {
         self.want_everything();
     }
 
-    fn lost(&mut self) {
-        self.suspended = self.directory.withdraw_all();
-        for withdrawn in self.suspended.clone() {
-            self.count_lost_requests(&withdrawn);
+    /// The remote cannot be reached. It may go on later, with the vrings as they are.
+    pub(super) fn cut_off(&mut self) {
+        let Some(device) = self.device.take() else { return };
+        let unconsumed = device.outbound.unconsumed();
+        let owners =
+            unconsumed.filter_map(|buffer| Some((buffer, self.fairness.returned(buffer)?))).collect();
+        self.parked = Some(Parked { device, owners });
+        self.suspended = self.withdraw_all();
+    }
+
+    /// The remote that was cut off goes on.
+    pub(super) fn resumed(&mut self) {
+        let Some(Parked { mut device, owners }) = self.parked.take() else { return };
+        device.inbound.release_all();
+        self.held = Held::new(device.inbound.count());
+        self.fairness.reset(device.outbound.count(), device.inbound.count());
+        for (buffer, owner) in owners {
+            self.fairness.sent(owner, buffer, 0);
+        }
+        self.device = Some(device);
+        for Withdrawn { name, addr, .. } in std::mem::take(&mut self.suspended) {
+            self.announce(name, addr);
+        }
+        self.want_everything();
+    }
+
+    /// The remote is gone, and what it had not consumed is lost with it.
+    pub(super) fn lost(&mut self) {
+        if self.device.is_some() {
+            self.cut_off();
+        }
+        self.suspended.clear();
+        let Some(Parked { owners, .. }) = self.parked.take() else { return };
+        let mut lost = 0;
+        for (_, owner) in owners {
+            if owner != BRIDGE {
+                lost += 1;
+            }
+            if let Some(vm) = self.vms.get_mut(owner).and_then(Option::as_deref_mut) {
+                let detail = &"message that the remote core had not consumed";
+                vm.account.drop_message(Reason::RemoteLost, None, detail);
+            }
+        }
+        if lost > 0 {
+            warn!("remote {}: {lost} messages that it had not consumed are lost", self.name);
+        }
+    }
+
+    /// Takes every service back from the guests, with what waits for it.
+    fn withdraw_all(&mut self) -> Vec<Withdrawn> {
+        let all = self.directory.withdraw_all();
+        for withdrawn in &all {
+            self.count_lost_requests(withdrawn);
         }
         for vm in self.vms.iter_mut().flatten() {
             let count = vm.account.waiting.clear();
@@ -187,11 +210,12 @@ impl Relay {
         self.held = Held::default();
         self.fairness.reset(0, 0);
         self.want_everything();
+        all
     }
 
     /// Every VM may have to keep all of the remote's messages waiting.
     fn reserve_waiting(&mut self) {
-        let Some((device, _)) = self.remote.attached() else { return };
+        let Some(device) = &mut self.device else { return };
         let buffers = device.inbound.count();
         for vm in self.vms.iter_mut().flatten() {
             vm.account.waiting.reserve(buffers);

@@ -13,12 +13,14 @@ use super::aliases::Aliases;
 use super::directory::{Directory, Withdrawn};
 use super::fairness::{Fairness, bits};
 use super::held::Held;
+use super::life::Parked;
 use super::policy::Policy;
 use super::to_remote::{Passage, Taken};
 use super::vm::Vm;
 use crate::guest::Queue;
 use crate::log_limit::LogLimit;
-use crate::remote::core::RemoteCore;
+use crate::remote::attach::RpmsgVdev;
+use crate::remote::mailbox::Mailbox;
 use crate::remote::vring::VringFault;
 use crate::rpmsg::ServiceName;
 use crate::rpmsg::address::{Session, Slot};
@@ -29,9 +31,17 @@ const BATCH: usize = 32;
 /// busy the others are.
 const SWEEP: usize = 256;
 
-/// Everything that messages pass through.
+/// The mailbox of a remote that is attached.
+pub(super) type Bell<'a> = Option<&'a mut dyn Mailbox>;
+
+/// Everything that messages between one rpmsg device of a remote and its VMs pass through.
 pub(super) struct Relay {
-    pub(super) remote: RemoteCore,
+    /// What it is called, for people.
+    pub(super) name: String,
+    /// The remote's device, while the remote is attached.
+    pub(super) device: Option<RpmsgVdev>,
+    /// The device while the remote cannot be reached.
+    pub(super) parked: Option<Parked>,
     /// The VMs, by slot.
     pub(super) vms: Vec<Option<Box<Vm>>>,
     /// Number of the last session in each slot, so that the next VM there is told from the last.
@@ -59,9 +69,11 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    pub(super) fn new(remote: RemoteCore, policy: Policy, now: Instant) -> Self {
+    pub(super) fn new(name: String, policy: Policy, now: Instant) -> Self {
         Relay {
-            remote,
+            name,
+            device: None,
+            parked: None,
             vms: (0..Slot::COUNT).map(|_| None).collect(),
             sessions: vec![Session::default(); Slot::COUNT.into()],
             directory: Directory::new(policy.rules),
@@ -85,20 +97,20 @@ impl Relay {
         self.vms[usize::from(slot.number())].as_deref_mut()
     }
 
-    /// When [`on_timer`](Self::on_timer) is due.
-    pub(super) fn timer(&self) -> Option<Instant> {
-        [self.remote.timer(), self.directory.deadline(), self.fairness.next_look()]
-            .into_iter()
-            .flatten()
-            .min()
+    /// Whether the VM in this slot is one of its own.
+    #[inline]
+    pub(super) fn has_vm(&self, slot: Slot) -> bool {
+        self.vms[usize::from(slot.number())].is_some()
     }
 
-    /// Does what is due at the remote and at the desks.
+    /// When [`on_timer`](Self::on_timer) is due.
+    pub(super) fn timer(&self) -> Option<Instant> {
+        [self.directory.deadline(), self.fairness.next_look()].into_iter().flatten().min()
+    }
+
+    /// Does what is due at the desks.
     pub(super) fn on_timer(&mut self, now: Instant) {
         self.tick_desks(now);
-        if let Some(change) = self.remote.on_timer(now) {
-            self.remote_changed(change);
-        }
     }
 
     /// Looks at every ring in the next sweep.
@@ -109,38 +121,35 @@ impl Relay {
         self.receiving = all;
     }
 
-    /// Moves messages until nothing is left to do or it is time to look at other things. Returns whether there is
-    /// more.
-    pub(super) fn sweep(&mut self, now: Instant) -> bool {
-        if let Some((device, _)) = self.remote.attached() {
+    /// Moves messages until nothing is left to do or it is time to look at other things. `bell` is rung for the remote;
+    /// there is none while it is not attached. Returns whether there is more.
+    ///
+    /// # Errors
+    /// A vring that the remote has made unusable.
+    pub(super) fn sweep(&mut self, now: Instant, mut bell: Bell<'_>) -> Result<bool, VringFault> {
+        if let Some(device) = &mut self.device {
             device.inbound.vring().want_interrupts(false);
         }
         let mut total = 0;
         while total < SWEEP {
-            let moved = match self.round(now) {
-                Ok(moved) => moved,
-                Err(fault) => {
-                    if let Some(change) = self.remote.fault(now, fault) {
-                        self.remote_changed(change);
-                    }
-                    1
-                }
-            };
-            self.publish();
+            let moved = self.round(now);
+            // Also what was moved before a fault: the guests' rings are sound.
+            self.publish(&mut bell);
+            let moved = moved?;
             // Rounds in which nothing could move count too: the mailbox may have to be flushed first.
             total += moved.max(1);
             if moved == 0 && !self.rearm() {
-                return false;
+                return Ok(false);
             }
         }
-        true
+        Ok(true)
     }
 
     /// One batch of everything. Returns how many messages moved.
     fn round(&mut self, now: Instant) -> Result<usize, VringFault> {
         let mut moved = self.take_from_remote(now, BATCH)?;
         moved += self.serve_receivers();
-        if let Some((device, _)) = self.remote.attached() {
+        if let Some(device) = &mut self.device {
             device.outbound.reclaim(|buffer| {
                 self.fairness.returned(buffer);
             })?;
@@ -158,7 +167,7 @@ impl Relay {
 
     /// One VM's turn. Returns how many messages moved.
     fn take_from_guest(&mut self, index: usize, now: Instant) -> usize {
-        let outbound = self.remote.attached().map(|(device, _)| &mut device.outbound);
+        let outbound = self.device.as_mut().map(|device| &mut device.outbound);
         let mut passage = Passage {
             outbound,
             directory: &mut self.directory,
@@ -202,13 +211,13 @@ impl Relay {
     }
 
     /// Makes visible what was written, and notifies those who want it.
-    fn publish(&mut self) {
-        if let Some((device, mailbox)) = self.remote.attached() {
+    fn publish(&mut self, bell: &mut Bell<'_>) {
+        if let (Some(device), Some(bell)) = (&mut self.device, bell) {
             if device.outbound.vring().publish() {
-                mailbox.kick(device.outbound.notifyid());
+                bell.kick(device.outbound.notifyid());
             }
             if device.inbound.vring().publish() {
-                mailbox.kick(device.inbound.notifyid());
+                bell.kick(device.inbound.notifyid());
             }
         }
         for index in bits(self.sending | self.receiving) {
@@ -245,7 +254,7 @@ impl Relay {
                 false => self.receiving &= !(1 << index),
             }
         }
-        if let Some((device, _)) = self.remote.attached() {
+        if let Some(device) = &mut self.device {
             device.outbound.vring().want_interrupts(self.stalled);
             device.inbound.vring().want_interrupts(true);
             more |= device.inbound.vring().has_used();

@@ -14,7 +14,7 @@ use crate::rpmsg::{Announcement, AnnouncementKind, Header, MAX_PAYLOAD, ServiceN
 impl Relay {
     /// A message to the name service.
     pub(super) fn announced(&mut self, message: Message) {
-        let Some((device, _)) = self.remote.attached() else { return };
+        let Some(device) = &mut self.device else { return };
         let mut payload = [0; MAX_PAYLOAD];
         let payload = &mut payload[..message.header.payload_len()];
         device.inbound.read_payload(message.id, payload);
@@ -23,7 +23,7 @@ impl Relay {
             Ok(Announcement { name, addr, kind: AnnouncementKind::Create }) => self.announce(name, addr),
             Ok(Announcement { name, addr, kind: AnnouncementKind::Destroy }) => {
                 if let Some(withdrawn) = self.directory.withdraw(name, addr) {
-                    let remote = self.remote.name();
+                    let remote = &self.name;
                     let text = format_args!("remote {remote}: service {name} at {addr:#x} is gone");
                     self.log.say(Level::Info, text);
                     self.count_lost_requests(&withdrawn);
@@ -32,7 +32,7 @@ impl Relay {
             }
             Err(error) => {
                 self.malformed += 1;
-                let remote = self.remote.name();
+                let remote = &self.name;
                 self.log.say(Level::Warn, format_args!("remote {remote}: announcement dropped: {error}"));
             }
         }
@@ -42,7 +42,7 @@ impl Relay {
     pub(super) fn announce(&mut self, name: ServiceName, addr: u32) {
         let views = self.vms.iter().flatten().map(|vm| &vm.account.view);
         let announced = self.directory.announce(name, addr, &views);
-        let remote = self.remote.name();
+        let remote = &self.name;
         match announced {
             Ok(true) => {
                 self.log.say(Level::Info, format_args!("remote {remote}: service {name} at {addr:#x}"));
@@ -93,7 +93,7 @@ impl Relay {
     }
 
     fn serve_desk(&mut self, service: usize, now: Instant) -> usize {
-        let Some((device, _)) = self.remote.attached() else { return 0 };
+        let Some(device) = &mut self.device else { return 0 };
         let src = self.aliases.client_of(service);
         let Some((_, dst)) = self.directory.name(service) else { return 0 };
         let Some(desk) = self.directory.desk(service) else { return 0 };
@@ -154,7 +154,7 @@ impl Relay {
     /// A shared service answers one VM and not another.
     pub(super) fn report_one_sided(&mut self, service: usize, answered: Slot, unanswered: Slot) {
         let Some((name, addr)) = self.directory.name(service) else { return };
-        let remote = self.remote.name();
+        let remote = &self.name;
         let names = [answered, unanswered]
             .map(|slot| self.vms[usize::from(slot.number())].as_ref().map_or("?", |vm| &vm.account.name));
         warn!(

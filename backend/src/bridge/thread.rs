@@ -20,9 +20,12 @@ use vmm_sys_util::timerfd::TimerFd;
 use super::policy::{Policy, VmPolicy};
 use super::relay::Relay;
 use super::vm::Vm;
+use crate::causes::Causes;
 use crate::guest::Queue;
 use crate::guest::port::{QueueIndex, QueueOwner};
-use crate::remote::core::RemoteCore;
+use crate::log_limit::LogLimit;
+use crate::remote::attach::RpmsgVdev;
+use crate::remote::core::{Change, RemoteCore};
 use crate::rpmsg::address::Slot;
 
 /// How soon a VM that found no buffer at the remote looks again: some firmware (rpmsg-lite) never tells of consumed
@@ -42,6 +45,8 @@ pub struct VmConfig {
     pub name: String,
     /// Its place in the remote's address space; no two VMs of a remote share one.
     pub slot: Slot,
+    /// Which of the remote's rpmsg devices it is in front of, from 0 on.
+    pub vdev: usize,
     /// What it may do.
     pub policy: VmPolicy,
 }
@@ -72,7 +77,7 @@ pub enum BridgeError {
 }
 
 enum Command {
-    AddVm(Box<Vm>),
+    AddVm(usize, Box<Vm>),
     RemoveVm(Slot),
     Take(Slot, QueueIndex, Box<Queue>),
     Release(Slot, QueueIndex),
@@ -131,7 +136,10 @@ impl Bridge {
         let (sender, receiver) = channel();
         let name = format!("bridge {}", remote.name());
         let worker = Worker {
-            relay: Relay::new(remote, policy, Instant::now()),
+            remote,
+            relays: Vec::new(),
+            policy,
+            log: LogLimit::default(),
             commands: receiver,
             wake: Arc::clone(&wake),
             timer,
@@ -151,8 +159,8 @@ impl Bridge {
     /// # Errors
     /// Another VM in the same slot.
     pub fn add_vm(&self, config: VmConfig) -> Result<Arc<dyn QueueOwner>, SlotTaken> {
-        let VmConfig { name, slot, policy } = config;
-        let answer = self.commands.call(Command::AddVm(Box::new(Vm::new(name, slot, policy))));
+        let VmConfig { name, slot, vdev, policy } = config;
+        let answer = self.commands.call(Command::AddVm(vdev, Box::new(Vm::new(name, slot, policy))));
         match answer {
             Some(Answer::Refused) => Err(SlotTaken { slot: slot.number() }),
             _ => Ok(Arc::new(Port { slot, commands: self.commands.clone() })),
@@ -202,7 +210,12 @@ impl QueueOwner for Port {
 
 /// The event loop's only subscriber.
 struct Worker {
-    relay: Relay,
+    remote: RemoteCore,
+    /// One for each rpmsg device of the remote, and for each that a VM is in front of.
+    relays: Vec<Relay>,
+    /// What holds for the services of each device.
+    policy: Policy,
+    log: LogLimit,
     commands: Receiver<Request>,
     wake: Arc<EventFd>,
     timer: TimerFd,
@@ -231,9 +244,7 @@ fn run(mut manager: EventManager<Worker>, id: event_manager::SubscriberId) {
             return;
         }
         let now = Instant::now();
-        more = worker.relay.sweep(now);
-        let retry = worker.stalled_until.filter(|due| *due > now).unwrap_or(now + STALL_RETRY);
-        worker.stalled_until = worker.relay.stalled.then_some(retry);
+        more = worker.sweep(now);
         let mailbox = worker.mailbox_to_watch();
         let deadline = worker.set_timer();
         debug_assert!(deadline.is_ok(), "timer");
@@ -273,17 +284,87 @@ fn forget(ops: &mut EventOps<'_>, events: Events) {
 }
 
 impl Worker {
+    /// Looks at the rings of every device. Returns whether there is more to do.
+    fn sweep(&mut self, now: Instant) -> bool {
+        let (mut more, mut fault) = (false, None);
+        for relay in &mut self.relays {
+            match relay.sweep(now, self.remote.bell()) {
+                Ok(this) => more |= this,
+                Err(found) => fault = Some(found),
+            }
+        }
+        if let Some(fault) = fault {
+            let change = self.remote.fault(now, fault);
+            self.remote_changed(change);
+            more = true;
+        }
+        let retry = self.stalled_until.filter(|due| *due > now).unwrap_or(now + STALL_RETRY);
+        self.stalled_until = self.relays.iter().any(|relay| relay.stalled).then_some(retry);
+        more
+    }
+
+    /// The relay of this device of the remote, made if there is none yet.
+    fn relay(&mut self, vdev: usize) -> &mut Relay {
+        while self.relays.len() <= vdev {
+            let name = match self.relays.len() {
+                0 => self.remote.name().to_owned(),
+                number => format!("{} device {number}", self.remote.name()),
+            };
+            self.relays.push(Relay::new(name, self.policy.clone(), Instant::now()));
+        }
+        &mut self.relays[vdev]
+    }
+
+    /// The relay that serves the VM in this slot.
+    fn relay_of(&mut self, slot: Slot) -> Option<&mut Relay> {
+        self.relays.iter_mut().find(|relay| relay.has_vm(slot))
+    }
+
+    /// Something has become of the remote.
+    fn remote_changed(&mut self, change: Option<Change>) {
+        let remote = self.remote.name();
+        match change {
+            None => {}
+            Some(Change::Attached(devices)) => self.attached(devices),
+            Some(Change::Rebooted(devices)) => {
+                self.log.say(Level::Warn, format_args!("remote {remote}: has booted anew"));
+                self.attached(devices);
+            }
+            Some(Change::CutOff(loss)) => {
+                self.log.say(Level::Warn, format_args!("remote {remote}: lost: {}", Causes(&loss)));
+                self.relays.iter_mut().for_each(Relay::cut_off);
+            }
+            Some(Change::Resumed) => self.relays.iter_mut().for_each(Relay::resumed),
+            Some(Change::Lost(loss)) => {
+                self.log.say(Level::Warn, format_args!("remote {remote}: lost: {}", Causes(&loss)));
+                self.relays.iter_mut().for_each(Relay::lost);
+            }
+        }
+    }
+
+    fn attached(&mut self, devices: Vec<RpmsgVdev>) {
+        let found = devices.len();
+        for (vdev, device) in devices.into_iter().enumerate() {
+            self.relay(vdev).attached(device);
+        }
+        for relay in &mut self.relays[found..] {
+            relay.lost();
+            warn!("remote {}: there is no such device, the remote core has {found}", relay.name);
+        }
+    }
+
     /// Which mailbox is registered and which should be, where these differ.
     fn mailbox_to_watch(&mut self) -> Option<(Watched, Watched)> {
-        let mailbox = self.relay.remote.mailbox();
-        let new = mailbox.map(|mailbox| (mailbox.as_raw_fd(), mailbox.wants_write()));
+        let mailbox = self.remote.mailbox();
+        let new = mailbox.map(|mailbox| (mailbox.descriptor(), mailbox.wants_write()));
         let old = std::mem::replace(&mut self.watched, new);
         (old != new).then_some((old, new))
     }
 
     /// Sets the timer for whatever is due first.
     fn set_timer(&mut self) -> Result<(), vmm_sys_util::errno::Error> {
-        let due = [self.relay.timer(), self.stalled_until].into_iter().flatten().min();
+        let relays = self.relays.iter().map(Relay::timer);
+        let due = relays.chain([self.remote.timer(), self.stalled_until]).flatten().min();
         if due == self.timer_set {
             return Ok(());
         }
@@ -300,30 +381,46 @@ impl Worker {
 
     fn carry_out(&mut self, command: Command, ops: &mut EventOps<'_>) -> Answer {
         match command {
-            Command::AddVm(vm) => return if self.relay.add_vm(*vm) { Answer::Done } else { Answer::Refused },
-            Command::RemoveVm(slot) => self.relay.remove_vm(slot),
+            Command::AddVm(vdev, vm) => {
+                if self.relay_of(vm.account.slot()).is_some() {
+                    return Answer::Refused;
+                }
+                self.relay(vdev).add_vm(*vm);
+            }
+            Command::RemoveVm(slot) => {
+                if let Some(relay) = self.relay_of(slot) {
+                    relay.remove_vm(slot);
+                }
+            }
             Command::Take(slot, index, queue) => {
                 if let Err(error) = ops.add(queue_events(slot, index, queue.as_raw_fd())) {
                     warn!("slot {}: cannot wait for kicks of queue {index:?}: {error}", slot.number());
                 }
-                self.relay.give_queue(slot, index, *queue);
+                if let Some(relay) = self.relay_of(slot) {
+                    relay.give_queue(slot, index, *queue);
+                }
             }
             Command::Release(slot, index) => {
-                let queue = self.relay.vm(slot).and_then(|vm| vm.take_queue(index));
-                let Some(queue) = queue else { return Answer::Refused };
+                let vm = self.relay_of(slot).and_then(|relay| relay.vm(slot));
+                let Some(queue) = vm.and_then(|vm| vm.take_queue(index)) else { return Answer::Refused };
                 forget(ops, queue_events(slot, index, queue.as_raw_fd()));
                 return Answer::Released(queue.next_index());
             }
-            Command::CallBy(slot, index, call) => self.relay.call_by(slot, index, call),
+            Command::CallBy(slot, index, call) => {
+                if let Some(relay) = self.relay_of(slot) {
+                    relay.call_by(slot, index, call);
+                }
+            }
             Command::Disconnected(slot) => {
-                self.relay.end_session(slot);
-                if let Some(vm) = self.relay.vm(slot) {
+                let Some(relay) = self.relay_of(slot) else { return Answer::Done };
+                relay.end_session(slot);
+                if let Some(vm) = relay.vm(slot) {
                     let counters = vm.account.counters.clone();
                     vm.account.say(Level::Info, format_args!("front-end gone; so far {counters}"));
                 }
             }
             Command::Stop => {
-                self.relay.remote.detach();
+                self.remote.detach();
                 self.stop = true;
             }
         }
@@ -339,7 +436,9 @@ impl Worker {
             forget(ops, events);
             return;
         }
-        self.relay.kicked(slot, index);
+        if let Some(relay) = self.relay_of(slot) {
+            relay.kicked(slot, index);
+        }
     }
 }
 
@@ -370,19 +469,21 @@ impl MutEventSubscriber for Worker {
                 }
             }
             TOKEN_MAILBOX => {
-                let change = self.relay.remote.on_mailbox(now);
-                if let Some(retired) = self.relay.remote.take_retired_mailbox() {
+                let change = self.remote.on_mailbox(now);
+                if let Some(retired) = self.remote.take_retired_mailbox() {
                     self.watched = None;
-                    forget(ops, mailbox_events((retired.as_raw_fd(), false)));
+                    forget(ops, mailbox_events((retired.descriptor(), false)));
                 }
-                if let Some(change) = change {
-                    self.relay.remote_changed(change);
-                }
+                self.remote_changed(change);
             }
             TOKEN_TIMER => {
                 let _ = self.timer.wait();
                 self.timer_set = None;
-                self.relay.on_timer(now);
+                for relay in &mut self.relays {
+                    relay.on_timer(now);
+                }
+                let change = self.remote.on_timer(now);
+                self.remote_changed(change);
             }
             _ => self.kicked(events, ops),
         }

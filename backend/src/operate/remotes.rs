@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::plan::{LinkPlan, RemotePlan, SocketPlan};
 use crate::bridge::{Bridge, BridgeError};
 use crate::remote::core::{Doorbell, MemoryConfig, MemoryFile, RemoteConfig, RemoteCore};
+use crate::remote::layout::Layout;
 use crate::softcore::{self, CoreThread};
 
 /// Why a remote cannot be served.
@@ -76,8 +77,9 @@ fn loopback(name: &str) -> Result<(RemoteConfig, Option<CoreThread>), RemoteErro
             offset: 0,
             size: mappable(name, core.size)?,
             device_address: core.device_address.into(),
+            name: None,
         }],
-        table_address: core.table_address.into(),
+        layout: Layout::Table { address: core.table_address.into() },
         attach_after: None,
     };
     Ok((config, Some(core.thread)))
@@ -91,13 +93,14 @@ fn socket_link(name: &str, plan: &SocketPlan) -> Result<RemoteConfig, RemoteErro
             offset: region.offset,
             size: mappable(name, region.size)?,
             device_address: region.device_address.into(),
+            name: None,
         });
     }
     Ok(RemoteConfig {
         name: name.to_owned(),
         doorbell: Doorbell::Path(plan.doorbell.clone()),
         memory,
-        table_address: plan.resource_table.into(),
+        layout: Layout::Table { address: plan.resource_table.into() },
         attach_after: plan.attach_after,
     })
 }

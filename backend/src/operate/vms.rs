@@ -198,7 +198,7 @@ impl State {
         let bridge = &self.remotes[plan.remote].bridge;
         let VmPlan { name, slot, policy, .. } = plan.clone();
         let owner = bridge
-            .add_vm(VmConfig { name: name.clone(), slot, policy })
+            .add_vm(VmConfig { name: name.clone(), slot, vdev: 0, policy })
             .map_err(|source| VmError::Slot { vm: name.clone(), source })?;
         let inside = Arc::clone(&gate);
         let thread = Builder::new().name(format!("vm {name}")).spawn(move || {

@@ -1,29 +1,24 @@
-//! Attaching to the rpmsg device of a remote core: from its resource table to two working vrings.
+//! Attaching to the rpmsg devices of a remote core: from its resource table, or a layout known beforehand, to working
+//! vrings.
 //!
 //! In the order in which firmware expects it (Linux `drivers/remoteproc/remoteproc_virtio.c`; TI's firmware insists):
 //! vring addresses, notifyids and accepted features are written into the table first, then the status goes through
 //! ACKNOWLEDGE, DRIVER and DRIVER_OK. Detaching writes status 0 and puts the clean table back.
 
-use std::ops::Range;
-
 use thiserror::Error;
 
+use super::layout::{Layout, StaticLayout};
 use super::memory::{CarveoutError, CarveoutSlice, Carveouts, before_kick, before_publish};
-use super::messages::{Buffers, Inbound, Outbound};
+use super::messages::{Inbound, Outbound};
+use super::placement::{Placed, Placement};
 use super::resource_table::{self, Resource, ResourceTable, ResourceTableError, Vdev};
-use super::vring::{Vring, VringLayout, VringLayoutError};
-use crate::rpmsg::{BUFFER_SIZE, VIRTIO_ID_RPMSG, VIRTIO_RPMSG_F_NS};
+use super::vring::{Vring, VringLayoutError};
+use crate::rpmsg::{VIRTIO_ID_RPMSG, VIRTIO_RPMSG_F_NS};
 
 /// virtio device status bits (virtio 1.3 section 2.1).
 const ACKNOWLEDGE: u8 = 1;
 const DRIVER: u8 = 2;
 const DRIVER_OK: u8 = 4;
-
-/// Most buffers per direction, as in virtio_rpmsg_bus (`MAX_RPMSG_NUM_BUFS / 2`).
-const MAX_BUFFERS: u16 = 256;
-
-/// Alignment of buffers in bytes: a cache line, so that no two share one.
-const BUFFER_ALIGN: u64 = 64;
 
 /// Why a remote core cannot be attached to.
 #[derive(Debug, Error)]
@@ -54,27 +49,44 @@ pub enum AttachError {
         /// The devices that there are.
         found: String,
     },
-    /// The rpmsg device has not got two vrings.
-    #[error("the rpmsg device of the resource table has {found} vrings, expected 2")]
+    /// The firmware wants a peripheral where only an IOMMU could put it.
+    #[error(
+        "the resource table wants the peripheral \"{name}\" at physical address {pa:#x} mapped to device address \
+         {da:#x}, which takes an IOMMU; use firmware that is linked to the physical address, or remove the entry"
+    )]
+    Devmem {
+        /// Name of the peripheral.
+        name: String,
+        /// Where it is.
+        pa: u32,
+        /// Where the firmware wants it.
+        da: u32,
+    },
+    /// An rpmsg device has not got two vrings.
+    #[error("rpmsg device vdev{vdev} of the resource table has {found} vrings, expected 2")]
     VringCount {
+        /// Number of the device.
+        vdev: usize,
         /// How many it has.
         found: usize,
     },
     /// A vring that cannot be.
-    #[error("vring {index} of the resource table is unusable")]
+    #[error("{what} of the remote core is unusable")]
     Vring {
         /// Which one.
-        index: usize,
+        what: String,
         /// Why.
         #[source]
         source: VringLayoutError,
     },
-    /// Somebody else is, or was, the driver of the device.
+    /// Somebody else is, or was, the driver of a device.
     #[error(
-        "the rpmsg device already has a driver (status {status:#x}) that is not known here: another host is attached, \
-         or one was killed before it could detach; stop the other host, then restart the remote core"
+        "rpmsg device vdev{vdev} already has a driver (status {status:#x}) that is not known here: another host is \
+         attached, or one was killed before it could detach; stop the other host, then restart the remote core"
     )]
     Occupied {
+        /// Number of the device.
+        vdev: usize,
         /// The status found.
         status: u8,
     },
@@ -92,244 +104,197 @@ pub enum AttachError {
     },
 }
 
-/// The rpmsg device of a remote core, with the host as its driver.
+/// An rpmsg device of a remote core, with the host as its driver.
 #[derive(Debug)]
 pub struct RpmsgVdev {
     /// Messages from the remote.
     pub inbound: Inbound,
     /// Messages to the remote.
     pub outbound: Outbound,
-    table: CarveoutSlice,
-    status_offset: usize,
+}
+
+/// What holds the devices together: the resource table, if there is one.
+#[derive(Debug)]
+pub struct Attachment {
+    table: Option<OwnedTable>,
+    /// Notifyid of a vring, to have the remote look.
+    notifyid: u32,
+    /// Entries of the table that nothing was done about, for people.
+    pub left_alone: Vec<String>,
+}
+
+/// A table in which the host has filled in its part.
+#[derive(Debug)]
+struct OwnedTable {
+    memory: CarveoutSlice,
+    status_offsets: Vec<usize>,
     /// The table as it was before anything was written to it.
     clean: Vec<u8>,
     /// The table as the host has left it.
     written: Vec<u8>,
 }
 
-impl RpmsgVdev {
-    /// Attaches to the rpmsg device that the resource table at `table_address` names.
-    ///
-    /// # Errors
-    /// A table that is missing, malformed or without a usable rpmsg device, memory that does not hold what the table
-    /// names or what has to be placed, and a device that has a driver already.
-    pub fn attach(carveouts: &Carveouts, table_address: u64) -> Result<Self, AttachError> {
-        let room = carveouts.room_from(table_address).min(resource_table::MAX_LEN);
-        let table_memory = carveouts
-            .slice(table_address, room, 1)
-            .map_err(|source| AttachError::Memory { what: "the resource table".to_owned(), source })?;
-        let mut bytes = vec![0; room];
-        table_memory.read_into(0, &mut bytes);
-        let table = ResourceTable::parse(&bytes)
-            .map_err(|source| AttachError::Table { address: table_address, source })?;
-        let (index, vdev) = find_rpmsg(&table)?;
-        if vdev.status & DRIVER_OK != 0 {
-            return Err(AttachError::Occupied { status: vdev.status });
+/// Attaches to the rpmsg devices of a remote core, all of them. Returns them in the order of the table or layout.
+///
+/// # Errors
+/// A table that is missing, malformed or without a usable rpmsg device, memory that does not hold what the table
+/// names or what has to be placed, and a device that has a driver already. Nothing has been written then.
+pub fn attach(carveouts: &Carveouts, layout: &Layout) -> Result<(Attachment, Vec<RpmsgVdev>), AttachError> {
+    match layout {
+        Layout::Table { address } => by_table(carveouts, *address),
+        Layout::Static(layout) => by_layout(carveouts, *layout),
+    }
+}
+
+fn by_table(carveouts: &Carveouts, address: u64) -> Result<(Attachment, Vec<RpmsgVdev>), AttachError> {
+    let room = carveouts.room_from(address).min(resource_table::MAX_LEN);
+    let memory = carveouts
+        .slice(address, room, 1)
+        .map_err(|source| AttachError::Memory { what: "the resource table".to_owned(), source })?;
+    let mut clean = vec![0; room];
+    memory.read_into(0, &mut clean);
+    let table = ResourceTable::parse(&clean).map_err(|source| AttachError::Table { address, source })?;
+    clean.truncate(table.len());
+    let memory = memory.subslice(0, table.len());
+    let rpmsg = find_rpmsg(&table)?;
+    let left_alone = others(&table)?;
+
+    let mut placement = Placement::for_table(carveouts, address, &table);
+    let mut placed = Vec::new();
+    let mut writes = Vec::new();
+    for (index, vdev) in &rpmsg {
+        let vrings = [&vdev.vrings[0], &vdev.vrings[1]];
+        let device = placement.vdev(*index, vrings.map(|vring| (vring.da, vring.num, vring.align)))?;
+        for (vring, place) in vrings.iter().zip(&device.vrings) {
+            writes.push((vring.da_offset(), place.device_address));
+            writes.push((vring.notifyid_offset(), place.notifyid));
         }
-        bytes.truncate(table.len());
-        let table_memory = table_memory.subslice(0, table.len());
-
-        let mut placement = Placement::new(carveouts, table_address, &table);
-        let vrings = [placement.vring(index, vdev, 0)?, placement.vring(index, vdev, 1)?];
-        let count = vrings.each_ref().map(|placed| placed.layout.num().min(MAX_BUFFERS));
-        let buffers = placement.buffers(index, count)?;
-        placement.other_carveouts()?;
-        let mut writes = placement.writes;
-
-        let notifyids = [0, 1].map(|queue| u32::try_from(2 * index + queue).unwrap_or(0));
-        let [inbound, outbound] = [0, 1].map(|queue| {
-            writes.push((vdev.vrings[queue].notifyid_offset(), notifyids[queue]));
-            let PlacedVring { memory, layout } = &vrings[queue];
-            Vring::new(memory.clone(), *layout, notifyids[queue])
-        });
-        let [inbound_buffers, outbound_buffers] = buffers;
-        let mut inbound = Inbound::new(inbound, inbound_buffers);
-        let mut outbound = Outbound::new(outbound, outbound_buffers);
-        outbound.vring().want_interrupts(false);
-        inbound.vring().publish();
-
         // Only what is understood here is accepted, whatever else the remote offers.
         writes.push((vdev.gfeatures_offset(), vdev.dfeatures & 1 << VIRTIO_RPMSG_F_NS));
-        for (offset, value) in writes {
-            table_memory.write_bytes(offset, &value.to_le_bytes());
-        }
-        for status in [ACKNOWLEDGE, ACKNOWLEDGE | DRIVER, ACKNOWLEDGE | DRIVER | DRIVER_OK] {
+        placed.push(device);
+    }
+    placement.other_carveouts()?;
+    writes.extend(placement.into_writes());
+
+    let devices: Vec<_> = placed.into_iter().map(bring_up).collect();
+    for (offset, value) in writes {
+        memory.write_bytes(offset, &value.to_le_bytes());
+    }
+    let status_offsets: Vec<_> = rpmsg.iter().map(|(_, vdev)| vdev.status_offset()).collect();
+    for status in [ACKNOWLEDGE, ACKNOWLEDGE | DRIVER, ACKNOWLEDGE | DRIVER | DRIVER_OK] {
+        for offset in &status_offsets {
             before_publish();
-            table_memory.write_u8(vdev.status_offset(), status);
+            memory.write_u8(*offset, status);
         }
-        before_kick();
-        let mut written = vec![0; table.len()];
-        table_memory.read_into(0, &mut written);
-        Ok(RpmsgVdev {
-            inbound,
-            outbound,
-            status_offset: vdev.status_offset(),
-            table: table_memory,
-            clean: bytes,
-            written,
+    }
+    before_kick();
+    let mut written = vec![0; table.len()];
+    memory.read_into(0, &mut written);
+    let table = Some(OwnedTable { memory, status_offsets, clean, written });
+    let notifyid = notifyid_of(&devices);
+    Ok((Attachment { table, notifyid, left_alone }, devices))
+}
+
+fn by_layout(
+    carveouts: &Carveouts,
+    layout: StaticLayout,
+) -> Result<(Attachment, Vec<RpmsgVdev>), AttachError> {
+    let vdevs = || (0..layout.vdevs().into()).zip(layout.vrings());
+    let mut placement = Placement::for_vrings(carveouts, layout.vrings().flatten());
+    let placed = vdevs().map(|(index, vrings)| {
+        let vrings = vrings.map(|address| (Some(address), layout.descriptors(), StaticLayout::ALIGN));
+        placement.vdev(index, vrings)
+    });
+    let placed: Vec<_> = placed.collect::<Result<_, _>>()?;
+    let devices: Vec<_> = placed.into_iter().map(bring_up).collect();
+    before_kick();
+    Ok((Attachment { table: None, notifyid: notifyid_of(&devices), left_alone: Vec::new() }, devices))
+}
+
+/// Clears the vrings and gives the remote its buffers.
+fn bring_up(placed: Placed) -> RpmsgVdev {
+    let [inbound, outbound] =
+        placed.vrings.map(|place| Vring::new(place.memory, place.layout, place.notifyid));
+    let [inbound_buffers, outbound_buffers] = placed.buffers;
+    let mut inbound = Inbound::new(inbound, inbound_buffers);
+    let mut outbound = Outbound::new(outbound, outbound_buffers);
+    outbound.vring().want_interrupts(false);
+    inbound.vring().publish();
+    RpmsgVdev { inbound, outbound }
+}
+
+fn notifyid_of(devices: &[RpmsgVdev]) -> u32 {
+    devices.first().map_or(0, |device| device.inbound.notifyid())
+}
+
+impl Attachment {
+    /// The notifyid by which the remote is made to look at its status.
+    pub fn notifyid(&self) -> u32 {
+        self.notifyid
+    }
+
+    /// The table is another remote's from now on.
+    pub fn forsake(&mut self) {
+        self.table = None;
+    }
+
+    /// Whether the table still stands as the host has left it: the remote has not been started anew since. Without a
+    /// table nobody can tell, and the answer is no.
+    pub fn is_untouched(&self) -> bool {
+        self.table.as_ref().is_some_and(|table| {
+            let mut now = vec![0; table.written.len()];
+            table.memory.read_into(0, &mut now);
+            now == table.written
         })
     }
 
-    /// Whether the table still stands as the host has left it: the remote has not been started anew since.
-    pub fn is_still_attached(&self) -> bool {
-        let mut now = vec![0; self.written.len()];
-        self.table.read_into(0, &mut now);
-        now == self.written
-    }
-
-    /// Lets go of the device: the remote sees status 0, then the table is put back as it was.
+    /// Lets go of the devices: the remote sees status 0, then the table is put back as it was.
     pub fn detach(self) {
-        self.table.write_u8(self.status_offset, 0);
+        let Some(table) = self.table else { return };
+        for offset in table.status_offsets {
+            table.memory.write_u8(offset, 0);
+        }
         before_publish();
-        self.table.write_bytes(0, &self.clean);
+        table.memory.write_bytes(0, &table.clean);
         before_kick();
     }
 }
 
-/// The first rpmsg device, and which of the table's virtio devices it is.
-fn find_rpmsg(table: &ResourceTable) -> Result<(usize, &Vdev), AttachError> {
-    let found = table.vdevs().enumerate().find(|(_, vdev)| vdev.id == VIRTIO_ID_RPMSG);
-    let (index, vdev) = found.ok_or_else(|| {
+/// The rpmsg devices, each with its number among the table's virtio devices.
+fn find_rpmsg(table: &ResourceTable) -> Result<Vec<(usize, &Vdev)>, AttachError> {
+    let found: Vec<_> = table.vdevs().enumerate().filter(|(_, vdev)| vdev.id == VIRTIO_ID_RPMSG).collect();
+    if found.is_empty() {
         let ids: Vec<String> = table.vdevs().map(|vdev| format!("id {}", vdev.id)).collect();
-        AttachError::NoRpmsg { found: if ids.is_empty() { "none".to_owned() } else { ids.join(", ") } }
-    })?;
-    match vdev.vrings.len() {
-        2 => Ok((index, vdev)),
-        found => Err(AttachError::VringCount { found }),
+        let found = if ids.is_empty() { "none".to_owned() } else { ids.join(", ") };
+        return Err(AttachError::NoRpmsg { found });
     }
+    for (index, vdev) in &found {
+        if vdev.vrings.len() != 2 {
+            return Err(AttachError::VringCount { vdev: *index, found: vdev.vrings.len() });
+        }
+        if vdev.status & DRIVER_OK != 0 {
+            return Err(AttachError::Occupied { vdev: *index, status: vdev.status });
+        }
+    }
+    Ok(found)
 }
 
-struct PlacedVring {
-    memory: CarveoutSlice,
-    layout: VringLayout,
-}
-
-/// Where things go in the memory of a remote core, and what has to be written into the table about it.
-struct Placement<'a> {
-    carveouts: &'a Carveouts,
-    table: &'a ResourceTable,
-    /// Device addresses that somebody uses.
-    occupied: Vec<Range<u64>>,
-    /// Offset in the table and the word that goes there.
-    writes: Vec<(usize, u32)>,
-    /// Carveouts that were given an address here.
-    placed: Vec<usize>,
-}
-
-impl<'a> Placement<'a> {
-    fn new(carveouts: &'a Carveouts, table_address: u64, table: &'a ResourceTable) -> Self {
-        let range = |start: u64, len: u64| start..start.saturating_add(len);
-        let mut occupied = vec![range(table_address, table.len() as u64)];
-        for entry in table.entries() {
-            let fixed = match &entry.resource {
-                Resource::Carveout(carveout) => carveout.da.map(|da| (da, carveout.size)),
-                Resource::Trace(trace) => trace.da.map(|da| (da, trace.size)),
-                _ => None,
-            };
-            occupied.extend(fixed.map(|(da, size)| range(da.into(), size.into())));
-        }
-        for vring in table.vdevs().flat_map(|vdev| &vdev.vrings) {
-            if let (Some(da), Ok(layout)) = (vring.da, VringLayout::new(vring.num, vring.align)) {
-                occupied.push(range(da.into(), layout.size() as u64));
+/// What of the table is left alone. Refuses what cannot be left alone.
+fn others(table: &ResourceTable) -> Result<Vec<String>, AttachError> {
+    let mut others = Vec::new();
+    for entry in table.entries() {
+        match &entry.resource {
+            Resource::Devmem(devmem) if devmem.da != devmem.pa => {
+                return Err(AttachError::Devmem {
+                    name: devmem.name.to_string(),
+                    pa: devmem.pa,
+                    da: devmem.da,
+                });
             }
+            Resource::Vdev(vdev) if vdev.id == VIRTIO_ID_RPMSG => {}
+            Resource::Vdev(_) | Resource::Vendor(_) | Resource::Unknown(_) => others.push(entry.to_string()),
+            _ => {}
         }
-        Placement { carveouts, table, occupied, writes: Vec::new(), placed: Vec::new() }
     }
-
-    /// Vring `queue` of virtio device `index`: where the table says, in the carveout named for it, or in free memory.
-    fn vring(&mut self, index: usize, vdev: &Vdev, queue: usize) -> Result<PlacedVring, AttachError> {
-        let vring = &vdev.vrings[queue];
-        let layout = VringLayout::new(vring.num, vring.align)
-            .map_err(|source| AttachError::Vring { index: queue, source })?;
-        let what = format!("vdev{index}vring{queue}");
-        let align = u64::from(vring.align).max(VringLayout::MIN_ALIGN);
-        let address = match vring.da {
-            Some(da) => da,
-            None => {
-                let address = self.named_or_free(&what, layout.size(), align)?;
-                self.writes.push((vring.da_offset(), address));
-                address
-            }
-        };
-        let memory = self.slice(&what, address.into(), layout.size(), VringLayout::MIN_ALIGN)?;
-        Ok(PlacedVring { memory, layout })
-    }
-
-    /// The buffers of both directions, one block: in the carveout named for it, or in free memory.
-    fn buffers(&mut self, index: usize, count: [u16; 2]) -> Result<[Buffers; 2], AttachError> {
-        let what = format!("vdev{index}buffer");
-        let sizes = count.map(|count| usize::from(count) * BUFFER_SIZE);
-        let address = u64::from(self.named_or_free(&what, sizes[0] + sizes[1], BUFFER_ALIGN)?);
-        let second = address + sizes[0] as u64;
-        Ok([
-            Buffers::new(self.slice(&what, address, sizes[0], 8)?, address, count[0]),
-            Buffers::new(self.slice(&what, second, sizes[1], 8)?, second, count[1]),
-        ])
-    }
-
-    /// Gives every carveout that is left to the host an address.
-    fn other_carveouts(&mut self) -> Result<(), AttachError> {
-        for (number, carveout) in self.table.carveouts().enumerate() {
-            if carveout.da.is_none() && !self.placed.contains(&number) {
-                let what = String::from_utf8_lossy(carveout.name.as_bytes()).into_owned();
-                let address = self.free(&what, carveout.size as usize, BUFFER_ALIGN)?;
-                self.writes.push((carveout.da_offset(), address));
-            }
-        }
-        Ok(())
-    }
-
-    /// The carveout of this name, given an address if it has none, or else free memory.
-    fn named_or_free(&mut self, name: &str, size: usize, align: u64) -> Result<u32, AttachError> {
-        let named = self
-            .table
-            .carveouts()
-            .enumerate()
-            .find(|(_, carveout)| carveout.name.as_bytes() == name.as_bytes());
-        let Some((number, carveout)) = named else {
-            return self.free(name, size, align);
-        };
-        if (carveout.size as usize) < size {
-            return Err(AttachError::NoRoom {
-                what: format!("{name} (carveout of {:#x} bytes)", carveout.size),
-                size,
-                align,
-            });
-        }
-        if let Some(da) = carveout.da {
-            return Ok(da);
-        }
-        let address = self.free(name, carveout.size as usize, align)?;
-        self.writes.push((carveout.da_offset(), address));
-        self.placed.push(number);
-        Ok(address)
-    }
-
-    /// The first free range of `size` bytes. Device addresses in the table have 32 bits, so it ends below 2^32.
-    fn free(&mut self, what: &str, size: usize, align: u64) -> Result<u32, AttachError> {
-        let no_room = || AttachError::NoRoom { what: what.to_owned(), size, align };
-        let len = size as u64;
-        for region in self.carveouts.regions() {
-            let end =
-                (region.device_address() + region.size() as u64).min(resource_table::ADDRESS_ANY.into());
-            let mut start = region.device_address().next_multiple_of(align);
-            while start.checked_add(len).is_some_and(|last| last <= end) {
-                let range = start..start + len;
-                match self.occupied.iter().find(|used| used.start < range.end && range.start < used.end) {
-                    Some(used) => start = used.end.next_multiple_of(align),
-                    None => {
-                        self.occupied.push(range);
-                        return u32::try_from(start).map_err(|_: std::num::TryFromIntError| no_room());
-                    }
-                }
-            }
-        }
-        Err(no_room())
-    }
-
-    fn slice(&self, what: &str, address: u64, len: usize, align: u64) -> Result<CarveoutSlice, AttachError> {
-        self.carveouts
-            .slice(address, len, align)
-            .map_err(|source| AttachError::Memory { what: what.to_owned(), source })
-    }
+    Ok(others)
 }

@@ -2,8 +2,8 @@
 //!
 //! | state | mailbox | device | next step |
 //! |---|---|---|---|
-//! | offline | none | none, or kept from before | connect again by timer |
-//! | waiting | connected | none, or kept from before | ask "state?" by timer until ready or running comes |
+//! | offline | none | none, or cut off | connect again by timer |
+//! | waiting | connected | none, or cut off | ask "state?" by timer until ready or running comes |
 //! | attached | connected | there | doorbells |
 //!
 //! *Ready* means that the remote has just booted: whatever was attached is gone, and its table is read afresh.
@@ -20,8 +20,9 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 use thiserror::Error;
 
-use super::attach::RpmsgVdev;
-use super::mailbox::{Signals, SocketMailbox};
+use super::attach::{Attachment, RpmsgVdev, attach};
+use super::layout::Layout;
+use super::mailbox::{Mailbox, Request, Signals, SocketMailbox};
 use super::memory::{Access, CarveoutError, Carveouts, Region};
 use super::vring::VringFault;
 use crate::causes::Causes;
@@ -42,8 +43,8 @@ pub struct RemoteConfig {
     pub doorbell: Doorbell,
     /// Its memory.
     pub memory: Vec<MemoryConfig>,
-    /// Device address of its resource table.
-    pub table_address: u64,
+    /// Where its vrings are.
+    pub layout: Layout,
     /// Attach by table and status alone when the remote answers nothing for this long.
     pub attach_after: Option<Duration>,
 }
@@ -68,6 +69,8 @@ pub struct MemoryConfig {
     pub size: usize,
     /// Where the remote core sees it.
     pub device_address: u64,
+    /// What it is for, if not for anything.
+    pub name: Option<String>,
 }
 
 /// A file with a remote core's memory.
@@ -82,14 +85,16 @@ pub enum MemoryFile {
 /// What has become of a remote core.
 #[derive(Debug)]
 pub enum Change {
-    /// It has been attached to; nothing is known of its services yet.
-    Attached,
-    /// It had been lost to a cut line, and goes on as if nothing had been.
+    /// It has been attached to; nothing is known of its services yet. These are its rpmsg devices.
+    Attached(Vec<RpmsgVdev>),
+    /// It cannot be reached, but may go on where it was.
+    CutOff(Loss),
+    /// It can be reached again, and goes on as if nothing had been.
     Resumed,
     /// It is not there any more.
     Lost(Loss),
     /// It is not there any more, but its successor is attached already.
-    Rebooted,
+    Rebooted(Vec<RpmsgVdev>),
 }
 
 /// How a remote core was lost.
@@ -137,22 +142,22 @@ enum StartError {
 #[derive(Debug)]
 pub struct RemoteCore {
     config: RemoteConfig,
-    mailbox: Option<SocketMailbox>,
+    mailbox: Option<Box<dyn Mailbox>>,
     /// A closed mailbox whose descriptor somebody may still be waiting for.
-    retired: Option<SocketMailbox>,
+    retired: Option<Box<dyn Mailbox>>,
     carveouts: Option<Carveouts>,
     /// Device and inode numbers of the memory files that are mapped: a new file is a new core.
     identity: Vec<(u64, u64)>,
-    device: Option<RpmsgVdev>,
-    /// Device of a core whose line was cut.
-    kept: Option<RpmsgVdev>,
+    attachment: Option<Attachment>,
+    /// Whether the line to a core that is attached has been cut.
+    is_cut_off: bool,
     /// When to try again or ask again; `None` while attached.
     timer: Option<Instant>,
     attempts: u32,
     connected_at: Instant,
     last_trouble: String,
+    last_left_alone: Vec<String>,
     unknown_signals: u64,
-    lost_messages: u64,
 }
 
 impl RemoteCore {
@@ -164,14 +169,14 @@ impl RemoteCore {
             retired: None,
             carveouts: None,
             identity: Vec::new(),
-            device: None,
-            kept: None,
+            attachment: None,
+            is_cut_off: false,
             timer: Some(now),
             attempts: 0,
             connected_at: now,
             last_trouble: String::new(),
+            last_left_alone: Vec::new(),
             unknown_signals: 0,
-            lost_messages: 0,
         }
     }
 
@@ -181,19 +186,20 @@ impl RemoteCore {
     }
 
     /// The mailbox, to wait for its signals; another one after every new connection.
-    pub fn mailbox(&self) -> Option<&SocketMailbox> {
-        self.mailbox.as_ref()
+    pub fn mailbox(&self) -> Option<&dyn Mailbox> {
+        self.mailbox.as_deref()
     }
 
     /// The mailbox that was closed, to stop waiting for it before its descriptor is closed too.
-    pub fn take_retired_mailbox(&mut self) -> Option<SocketMailbox> {
+    pub fn take_retired_mailbox(&mut self) -> Option<Box<dyn Mailbox>> {
         self.retired.take()
     }
 
-    /// The device together with the mailbox to kick, if the core is attached.
+    /// The mailbox to kick, while the core is attached.
     #[inline]
-    pub fn attached(&mut self) -> Option<(&mut RpmsgVdev, &mut SocketMailbox)> {
-        Some((self.device.as_mut()?, self.mailbox.as_mut()?))
+    pub fn bell(&mut self) -> Option<&mut dyn Mailbox> {
+        let mailbox = self.mailbox.as_mut().filter(|_| self.attachment.is_some() && !self.is_cut_off)?;
+        Some(mailbox.as_mut())
     }
 
     /// When [`on_timer`](Self::on_timer) is due.
@@ -206,40 +212,39 @@ impl RemoteCore {
         self.unknown_signals
     }
 
-    /// Messages that a remote had in its buffers, unconsumed, when it was lost.
-    pub fn lost_messages(&self) -> u64 {
-        self.lost_messages
-    }
-
     /// Takes what the mailbox has received, and sends what waits for the socket.
     pub fn on_mailbox(&mut self, now: Instant) -> Option<Change> {
         let mailbox = self.mailbox.as_mut()?;
         let mut signals = Signals::default();
-        mailbox.flush();
+        mailbox.flush(now);
         let received = mailbox.receive(&mut signals);
         self.unknown_signals += signals.unknown;
         if let Err(error) = received {
             debug!("remote {}: {error}", self.config.name);
             self.retired = self.mailbox.take();
             self.retry(now, 0);
-            // Kept in case that only the line was cut.
-            self.kept = self.device.take();
-            return self.kept.is_some().then_some(Change::Lost(Loss::Closed));
+            if self.attachment.is_none() || self.is_cut_off {
+                return None;
+            }
+            if matches!(self.config.doorbell, Doorbell::Stream(_)) {
+                self.forget();
+                return Some(Change::Lost(Loss::Closed));
+            }
+            self.is_cut_off = true;
+            return Some(Change::CutOff(Loss::Closed));
         }
         if signals.ready {
-            self.forget_kept();
-            let device = self.device.take();
-            self.count_unconsumed(device.as_ref());
-            return match (device.is_some(), self.attach(now)) {
-                (true, true) => Some(Change::Rebooted),
-                (true, false) => Some(Change::Lost(Loss::Rebooted)),
-                (false, attached) => attached.then_some(Change::Attached),
+            let had = self.forget();
+            return match (had, self.attach(now)) {
+                (true, Some(devices)) => Some(Change::Rebooted(devices)),
+                (true, None) => Some(Change::Lost(Loss::Rebooted)),
+                (false, devices) => devices.map(Change::Attached),
             };
         }
         if signals.crashed {
             return self.lose(now, Loss::Crashed);
         }
-        if signals.running && self.device.is_none() {
+        if signals.running && (self.attachment.is_none() || self.is_cut_off) {
             return self.attach_running(now);
         }
         None
@@ -253,7 +258,7 @@ impl RemoteCore {
         if self.mailbox.is_none() {
             match self.connect() {
                 Ok(mailbox) => {
-                    self.mailbox = Some(mailbox);
+                    self.mailbox = Some(Box::new(mailbox));
                     self.connected_at = now;
                     self.attempts = 0;
                 }
@@ -269,7 +274,7 @@ impl RemoteCore {
             return self.attach_running(now);
         }
         if let Some(mailbox) = &mut self.mailbox {
-            mailbox.ask_state();
+            mailbox.request(Request::State);
         }
         self.retry(now, self.attempts.saturating_add(1));
         None
@@ -282,69 +287,64 @@ impl RemoteCore {
 
     /// Lets go of the core, so that another host can have it.
     pub fn detach(&mut self) {
-        if let Some(device) = self.device.take() {
-            let notifyid = device.inbound.notifyid();
-            device.detach();
-            if let Some(mailbox) = &mut self.mailbox {
-                mailbox.kick(notifyid);
-            }
-            info!("remote {}: detached", self.config.name);
+        let Some(attachment) = self.attachment.take() else { return };
+        let notifyid = attachment.notifyid();
+        attachment.detach();
+        if let Some(mailbox) = &mut self.mailbox {
+            mailbox.kick(notifyid);
         }
+        info!("remote {}: detached", self.config.name);
     }
 
-    /// What the remote had not consumed is lost with it.
-    fn count_unconsumed(&mut self, device: Option<&RpmsgVdev>) {
-        let lost = device.map_or(0, |device| device.outbound.in_flight() as u64);
-        if lost > 0 {
-            warn!("remote {}: {lost} messages that it had not consumed are lost", self.config.name);
-            self.lost_messages += lost;
-        }
-    }
-
-    fn forget_kept(&mut self) {
-        let kept = self.kept.take();
-        self.count_unconsumed(kept.as_ref());
+    /// Forgets what was attached. Returns whether something was.
+    fn forget(&mut self) -> bool {
+        self.is_cut_off = false;
+        self.attachment.take().is_some()
     }
 
     fn lose(&mut self, now: Instant, loss: Loss) -> Option<Change> {
-        self.forget_kept();
         // Its successor announces itself with "ready"; one that we missed is found by asking.
         self.retry(now, FAST_ATTEMPTS);
-        let device = self.device.take();
-        self.count_unconsumed(device.as_ref());
-        device.map(|_| Change::Lost(loss))
+        self.forget().then_some(Change::Lost(loss))
     }
 
     /// Attaches to a core that has been up before: one that we know, or one that is new to us.
     fn attach_running(&mut self, now: Instant) -> Option<Change> {
-        if let Some(device) = self.kept.take_if(|kept| kept.is_still_attached()) {
+        if self.attachment.as_ref().is_some_and(Attachment::is_untouched) {
             info!("remote {}: its doorbell is back, going on", self.config.name);
-            self.device = Some(device);
+            self.is_cut_off = false;
             self.timer = None;
             return Some(Change::Resumed);
         }
-        self.forget_kept();
-        self.attach(now).then_some(Change::Attached)
+        match (self.forget(), self.attach(now)) {
+            (true, None) => Some(Change::Lost(Loss::Rebooted)),
+            (_, devices) => devices.map(Change::Attached),
+        }
     }
 
-    fn attach(&mut self, now: Instant) -> bool {
-        let Some(carveouts) = &self.carveouts else {
-            return false;
-        };
-        match RpmsgVdev::attach(carveouts, self.config.table_address) {
-            Ok(device) => {
+    fn attach(&mut self, now: Instant) -> Option<Vec<RpmsgVdev>> {
+        match attach(self.carveouts.as_ref()?, &self.config.layout) {
+            Ok((attachment, devices)) => {
                 let mailbox = self.mailbox.as_mut().expect("attaching needs a mailbox");
-                mailbox.kick(device.inbound.notifyid());
+                for device in &devices {
+                    mailbox.kick(device.inbound.notifyid());
+                }
+                for entry in &attachment.left_alone {
+                    if !self.last_left_alone.contains(entry) {
+                        info!("remote {}: resource table entry {entry}: left alone", self.config.name);
+                    }
+                }
+                self.last_left_alone.clone_from(&attachment.left_alone);
                 info!("remote {}: attached", self.config.name);
                 self.last_trouble.clear();
-                self.device = Some(device);
+                self.attachment = Some(attachment);
                 self.timer = None;
-                true
+                Some(devices)
             }
             Err(error) => {
                 self.trouble(&error);
                 self.retry(now, FAST_ATTEMPTS);
-                false
+                None
             }
         }
     }
@@ -379,13 +379,19 @@ impl RemoteCore {
         if self.carveouts.is_some() && identity == self.identity {
             return Ok(());
         }
-        self.forget_kept();
+        if let Some(attachment) = &mut self.attachment {
+            attachment.forsake();
+        }
         self.carveouts = None;
         let mut regions = Vec::new();
         for (memory, file) in self.config.memory.iter().zip(files) {
             let region = Region::map(file, memory.offset, memory.size, memory.device_address, Access::Normal);
-            regions
-                .push(region.map_err(|source| StartError::Memory { file: memory.file.describe(), source })?);
+            let region =
+                region.map_err(|source| StartError::Memory { file: memory.file.describe(), source })?;
+            regions.push(match &memory.name {
+                Some(name) => region.named(name),
+                None => region,
+            });
         }
         self.carveouts = Some(Carveouts::new(regions));
         self.identity = identity;

@@ -15,19 +15,19 @@ const BUFFER_LEN: u32 = 512;
 #[derive(Debug)]
 pub struct Buffers {
     memory: CarveoutSlice,
-    device_address: u64,
+    physical_address: u64,
     count: u16,
 }
 
 impl Buffers {
-    /// `count` buffers in `memory`, which the remote sees at `device_address`.
-    pub fn new(memory: CarveoutSlice, device_address: u64, count: u16) -> Self {
+    /// `count` buffers in `memory`, which descriptors name by `physical_address`.
+    pub fn new(memory: CarveoutSlice, physical_address: u64, count: u16) -> Self {
         assert!(memory.len() >= usize::from(count) * BUFFER_SIZE, "memory for all buffers");
-        Buffers { memory, device_address, count }
+        Buffers { memory, physical_address, count }
     }
 
     fn address(&self, id: u16) -> u64 {
-        self.device_address + u64::from(id) * BUFFER_SIZE as u64
+        self.physical_address + u64::from(id) * BUFFER_SIZE as u64
     }
 
     /// Offset of byte `at` of buffer `id`. Keeps accesses within the one buffer.

@@ -7,7 +7,9 @@
 //! | file | what is in it |
 //! |---|---|
 //! | [`core`] | the life of a remote core: connecting, attaching, losing, detaching |
-//! | [`attach`] | from the resource table to two working vrings, and back |
+//! | [`layout`] | how the vrings are found: by a resource table, or at places that both sides know |
+//! | [`attach`] | from there to working vrings, and back |
+//! | `placement` | where vrings and buffers go in the carveouts |
 //! | [`messages`] | the buffers of the two vrings |
 //! | [`memory`] | carveouts, found by device address; the only `unsafe` of this room |
 //! | [`resource_table`] | the codec of the resource table |
@@ -16,9 +18,11 @@
 
 pub mod attach;
 pub mod core;
+pub mod layout;
 pub mod mailbox;
 pub mod memory;
 pub mod messages;
+mod placement;
 pub mod resource_table;
 pub mod vring;
 

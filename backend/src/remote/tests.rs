@@ -5,8 +5,9 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::attach::{AttachError, RpmsgVdev};
+use super::attach::{AttachError, Attachment, attach};
 use super::core::{Change, Doorbell, Loss, MemoryConfig, MemoryFile, RemoteConfig, RemoteCore};
+use super::layout::Layout;
 use super::memory::{Access, Carveouts, Region};
 use crate::causes::Causes;
 use crate::softcore::{Config, Memory, SoftCore};
@@ -65,8 +66,12 @@ impl Still {
         self.core.memory().file().write_all_at(bytes, at).unwrap();
     }
 
-    fn attach(&self) -> Result<RpmsgVdev, AttachError> {
-        RpmsgVdev::attach(&self.carveouts(), self.table_address())
+    fn layout(&self) -> Layout {
+        Layout::Table { address: self.table_address() }
+    }
+
+    fn attach(&self) -> Result<Attachment, AttachError> {
+        attach(&self.carveouts(), &self.layout()).map(|(attachment, _)| attachment)
     }
 
     /// Why attaching fails, in one line.
@@ -109,7 +114,7 @@ fn a_table_that_is_missing_or_wrong_is_refused_with_the_reason() {
     let text = still.refusal();
     assert!(text.contains("no valid resource table at device address") && text.contains("version"), "{text}");
 
-    let elsewhere = RpmsgVdev::attach(&still.carveouts(), 0x100).unwrap_err();
+    let elsewhere = attach(&still.carveouts(), &Layout::Table { address: 0x100 }).unwrap_err();
     assert!(Causes(&elsewhere).to_string().contains("the regions are"), "{}", Causes(&elsewhere));
 }
 
@@ -149,7 +154,7 @@ fn vrings_outside_memory_and_memory_that_is_too_small_are_refused_before_anythin
     assert_eq!(still.table(), before);
 
     let still = Still::new(Config::default());
-    let small = RpmsgVdev::attach(&still.carveouts_of(0x8000), still.table_address()).unwrap_err();
+    let small = attach(&still.carveouts_of(0x8000), &still.layout()).unwrap_err();
     assert!(matches!(small, AttachError::NoRoom { .. }), "{}", Causes(&small));
 }
 
@@ -175,8 +180,9 @@ impl Played {
                 offset: 0,
                 size: usize::try_from(still.core.memory().size()).unwrap(),
                 device_address: still.device_address(),
+                name: None,
             }],
-            table_address: still.table_address(),
+            layout: still.layout(),
             attach_after,
         };
         Played { host: RemoteCore::new(config, now), bell, still, now }
@@ -208,7 +214,7 @@ fn state_is_asked_again_and_again_until_the_core_answers() {
         assert!(played.wait().is_none());
         assert_eq!(played.heard(), [0xF6]);
     }
-    assert!(matches!(played.ring(0xF7), Some(Change::Attached)));
+    assert!(matches!(played.ring(0xF7), Some(Change::Attached(_))));
     assert_eq!(played.heard(), [0], "the first kick tells of the empty buffers");
     assert_eq!(played.host.timer(), None, "an attached core needs no timer");
     assert!(played.ring(0xF7).is_none(), "running means nothing new");
@@ -225,9 +231,9 @@ fn a_silent_core_is_attached_by_its_table_after_the_configured_time() {
 fn ready_on_an_attached_core_means_that_it_has_rebooted() {
     let mut played = Played::new(None);
     played.wait();
-    assert!(matches!(played.ring(0xF0), Some(Change::Attached)));
+    assert!(matches!(played.ring(0xF0), Some(Change::Attached(_))));
     played.still.core.reboot().unwrap();
-    assert!(matches!(played.ring(0xF0), Some(Change::Rebooted)));
+    assert!(matches!(played.ring(0xF0), Some(Change::Rebooted(_))));
     // Its table is not clean this time: somebody else is its driver.
     assert!(matches!(played.ring(0xF0), Some(Change::Lost(Loss::Rebooted))));
 }
@@ -243,7 +249,7 @@ fn a_crash_is_reported_and_a_later_boot_is_found() {
     played.wait();
     assert_eq!(played.heard(), [0xF6]);
     played.still.core.reboot().unwrap();
-    assert!(matches!(played.ring(0xF7), Some(Change::Attached)));
+    assert!(matches!(played.ring(0xF7), Some(Change::Attached(_))));
 }
 
 #[test]
@@ -255,7 +261,7 @@ fn garbage_on_the_doorbell_is_counted_and_changes_nothing() {
         assert!(played.ring(byte).is_none());
     }
     assert_eq!(played.host.unknown_signals(), 5);
-    assert!(played.host.attached().is_some());
+    assert!(played.host.bell().is_some());
 }
 
 #[test]

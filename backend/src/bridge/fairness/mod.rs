@@ -204,7 +204,8 @@ impl Fairness {
             self.shares.set_waiting(slot, true);
         }
         if !self.shares.may_take(slot) {
-            match self.shares.any_free() {
+            // Who has its share and wanted more has no claim to be the first next time: it would be lent more again.
+            match self.shares.any_free() || !self.shares.is_below_share(slot) {
                 true => self.turns.end(),
                 false => self.turns.stall(slot),
             }

@@ -246,6 +246,12 @@ impl Shares {
         self.vms[slot].waits
     }
 
+    /// Whether this VM has less than its share.
+    #[inline]
+    pub(super) fn is_below_share(&self, slot: usize) -> bool {
+        self.vms[slot].lacks() > 0
+    }
+
     /// Whether any buffer is free.
     #[inline]
     pub(super) fn any_free(&self) -> bool {

@@ -4,7 +4,8 @@
 //!   one.
 //! - A *round* gives each VM [`QUANTUM`] bytes, times its weight over the least weight of all VMs. A VM takes as many
 //!   turns as it needs to send them, between those of the others. One that has sent them sits out until the others have
-//!   sent theirs, or a pass finds nobody else able to send; then the next round begins.
+//!   sent theirs; then the next round begins. Where a pass finds that only such VMs can send, since the remote keeps the
+//!   others' buffers, they do so on credit, as much as the next round gives; then that round begins all the same.
 //! - A message costs its length, but [`LEAST_COST`] at least. While buffers are short, which is to say in a round that
 //!   follows one in which a VM was left without a buffer, every message costs [`MOST_COST`]: a buffer is a buffer
 //!   however little is in it. The first that is left without one ends the round, so that one price holds for all.
@@ -52,10 +53,14 @@ pub(super) struct Turns {
     first: Option<u32>,
     /// VMs that have had their turn in this pass.
     visited: u128,
-    /// Whether anything has moved in this pass.
+    /// Whether a VM that has not sent what it may has moved anything in this pass.
     moved: bool,
+    /// Whether this turn is one of a VM that has sent what it may in this round.
+    overtime: bool,
     /// VMs that have sent what they may in this round.
     spent: u128,
+    /// Those of them that owe as much as a round gives.
+    deep_in_debt: u128,
     /// Number of the round.
     round: u64,
     vms: [Vm; SLOTS],
@@ -82,7 +87,9 @@ impl Default for Turns {
             first: None,
             visited: 0,
             moved: false,
+            overtime: false,
             spent: 0,
+            deep_in_debt: 0,
             round: 1,
             vms: [Vm::default(); SLOTS],
         }
@@ -102,6 +109,7 @@ impl Turns {
     pub(super) fn forget(&mut self, slot: usize) {
         self.vms[slot] = Vm { quantum: self.vms[slot].quantum, ..Vm::default() };
         self.spent &= !(1 << slot);
+        self.deep_in_debt &= !(1 << slot);
         self.stalled = self.stalled.filter(|(stalled, _)| *stalled != slot);
     }
 
@@ -119,15 +127,21 @@ impl Turns {
     #[inline]
     pub(super) fn next(&mut self, able: u128, waiting: u128) -> Option<usize> {
         loop {
-            let candidates = able & !self.spent & !self.visited;
+            let mut candidates = able & !self.spent & !self.visited;
+            self.overtime = false;
             if candidates == 0 {
                 // Whoever could send has had its turn; or others have bytes left in this round, and will be able to
                 // send them as things are moving.
-                if able & !self.visited == 0 || self.moved && waiting & !self.spent != 0 {
+                let others_have_bytes_left = waiting & !self.spent != 0;
+                if able & !self.visited == 0 || self.moved && others_have_bytes_left {
                     return None;
                 }
-                self.new_round();
-                continue;
+                candidates = able & !self.visited & !self.deep_in_debt;
+                if !others_have_bytes_left || candidates == 0 {
+                    self.new_round();
+                    continue;
+                }
+                self.overtime = true;
             }
             let ahead = candidates & (u128::MAX << self.cursor);
             let bit = if ahead != 0 { ahead } else { candidates }.trailing_zeros();
@@ -137,7 +151,7 @@ impl Turns {
                 vm.round = self.round;
                 vm.left = vm.left.min(0) + vm.quantum;
             }
-            if vm.left <= 0 {
+            if vm.left <= 0 && !self.overtime {
                 self.spent |= 1 << slot;
                 continue;
             }
@@ -155,6 +169,7 @@ impl Turns {
     #[inline]
     fn new_round(&mut self) {
         self.spent = 0;
+        self.deep_in_debt = 0;
         self.round += 1;
         self.least_cost = if self.refused { MOST_COST } else { LEAST_COST };
         self.refused = false;
@@ -189,12 +204,17 @@ impl Turns {
     /// The VM has sent a message, or one of its messages was dropped.
     #[inline]
     pub(super) fn charge(&mut self, slot: usize, payload: usize) {
-        self.moved = true;
+        self.moved |= !self.overtime;
         self.left_in_turn = self.left_in_turn.saturating_sub(1);
         let vm = &mut self.vms[slot];
         vm.left -= i32::try_from(HEADER_LEN + payload).unwrap_or(MOST_COST).clamp(self.least_cost, MOST_COST);
         if vm.left <= 0 {
             self.spent |= 1 << slot;
+            self.left_in_turn *= u32::from(self.overtime);
+        }
+        if vm.left <= -vm.quantum {
+            vm.left = -vm.quantum;
+            self.deep_in_debt |= 1 << slot;
             self.left_in_turn = 0;
         }
     }

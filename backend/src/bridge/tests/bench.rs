@@ -15,7 +15,8 @@ use crate::guest::Queue;
 use crate::guest::memory::GuestMemory;
 use crate::guest::port::QueueIndex;
 use crate::guest::queue::QueueSetup;
-use crate::remote::core::{Doorbell, MemoryConfig, MemoryFile, RemoteConfig, RemoteCore};
+use crate::remote::core::{Change, Doorbell, MemoryConfig, MemoryFile, RemoteConfig, RemoteCore};
+use crate::remote::layout::Layout;
 use crate::rpmsg::address::Slot;
 use crate::rpmsg::{Announcement, HEADER_LEN, Header, NAME_SERVICE_ADDRESS, VIRTIO_RPMSG_F_NS};
 use crate::softcore::{Config, Memory, SoftCore};
@@ -201,6 +202,7 @@ impl Guest {
 /// A relay between guests and a soft core, none of which does anything by itself.
 pub(super) struct Bench {
     pub(super) relay: Relay,
+    pub(super) remote: RemoteCore,
     pub(super) core: SoftCore,
     pub(super) guests: Vec<Guest>,
     /// The guests' slots.
@@ -229,13 +231,15 @@ impl Bench {
                 offset: 0,
                 size: usize::try_from(memory.size()).unwrap(),
                 device_address: memory.device_address().into(),
+                name: None,
             }],
-            table_address: config.layout().unwrap().table_address().into(),
+            layout: Layout::Table { address: config.layout().unwrap().table_address().into() },
             attach_after: None,
         };
         let core = SoftCore::new(config, memory).unwrap();
         let now = Instant::now();
-        let mut relay = Relay::new(RemoteCore::new(remote, now), policy, now);
+        let remote = RemoteCore::new(remote, now);
+        let mut relay = Relay::new("core".to_owned(), policy, now);
         let overflow = if slots.len() == 1 { Overflow::Block } else { Overflow::Drop };
         let slots: Vec<_> = slots.iter().map(|slot| Slot::new(*slot).unwrap()).collect();
         for slot in &slots {
@@ -243,8 +247,8 @@ impl Bench {
             assert!(relay.add_vm(Vm::new(name, *slot, VmPolicy::unlimited(overflow))));
         }
         let guests = slots.iter().map(|_| Guest::new()).collect();
-        let mut bench = Bench { relay, core, guests, slots, doorbell, now };
-        bench.relay.on_timer(bench.now);
+        let mut bench = Bench { relay, remote, core, guests, slots, doorbell, now };
+        bench.pass_time();
         bench.settle();
         for vm in 0..bench.slots.len() {
             bench.start(vm);
@@ -275,7 +279,7 @@ impl Bench {
                 self.relay.kicked(self.slots[vm], index);
             }
         }
-        while self.relay.sweep(self.now) {}
+        while self.relay.sweep(self.now, self.remote.bell()).unwrap() {}
     }
 
     /// One turn of the remote: hears its doorbell, serves, rings.
@@ -298,13 +302,31 @@ impl Bench {
     /// Both in turn until neither has anything to do.
     pub(super) fn settle(&mut self) {
         loop {
-            if let Some(change) = self.relay.remote.on_mailbox(self.now) {
-                self.relay.remote_changed(change);
-            }
+            let change = self.remote.on_mailbox(self.now);
+            self.remote_changed(change);
             self.sweep();
             if !self.step_core() {
                 return;
             }
+        }
+    }
+
+    /// Timers that are due go off.
+    pub(super) fn pass_time(&mut self) {
+        self.relay.on_timer(self.now);
+        let change = self.remote.on_timer(self.now);
+        self.remote_changed(change);
+    }
+
+    fn remote_changed(&mut self, change: Option<Change>) {
+        match change {
+            Some(Change::Attached(devices) | Change::Rebooted(devices)) => {
+                devices.into_iter().for_each(|device| self.relay.attached(device));
+            }
+            Some(Change::CutOff(_)) => self.relay.cut_off(),
+            Some(Change::Resumed) => self.relay.resumed(),
+            Some(Change::Lost(_)) => self.relay.lost(),
+            None => {}
         }
     }
 

@@ -92,13 +92,13 @@ fn after_a_time_out_the_next_vm_has_its_turn_and_the_late_answer_is_nobodys() {
     bench.guests[1].send(1024, echo, b"second");
     bench.sweep();
     bench.now += Duration::from_secs(1);
-    bench.relay.on_timer(bench.now);
+    bench.pass_time();
     bench.settle();
     assert!(received(&mut bench, 0).is_empty(), "too late");
     assert!(received(&mut bench, 1).is_empty(), "not its own");
     assert_eq!((bench.relay.misdirected, bench.account(0).counters.time_outs), (1, 1));
     bench.now += Duration::from_secs(5);
-    bench.relay.on_timer(bench.now);
+    bench.pass_time();
     bench.settle();
     assert_eq!(received(&mut bench, 1), [(1024, b"second".to_vec())]);
 }

@@ -18,27 +18,21 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Instant;
 
-use thiserror::Error;
-
-use super::{MAX_NOTIFYID, Signals};
+use super::{MAX_NOTIFYID, Mailbox, MailboxClosed, Request, Signals};
 
 const READY: u8 = 0xF0;
 const CRASHED: u8 = 0xF1;
+const SHUT_DOWN: u8 = 0xF2;
+const SHUT_DOWN_DONE: u8 = 0xF3;
+const ECHO_REQUEST: u8 = 0xF4;
+const ECHO_REPLY: u8 = 0xF5;
 const STATE_QUERY: u8 = 0xF6;
 const RUNNING: u8 = 0xF7;
 
 /// Bytes read at a time. A remote that floods its doorbell gets no more than this per turn of the event loop.
 const READ_CHUNK: usize = 4096;
-
-/// The other end of the doorbell is gone.
-#[derive(Debug, Error)]
-#[error("the doorbell socket was closed by the remote core")]
-pub struct MailboxClosed {
-    /// What the system said, where it was more than an end of file.
-    #[source]
-    source: Option<io::Error>,
-}
 
 /// The host's end of the doorbell socket.
 #[derive(Debug)]
@@ -66,26 +60,44 @@ impl SocketMailbox {
         Ok(SocketMailbox { stream, pending: [0; 4] })
     }
 
-    /// Kicks the vring with this notifyid, which must not be above [`MAX_NOTIFYID`]. Never blocks: where the socket
-    /// is full, one kick per vring is kept for [`flush`](Self::flush).
-    pub fn kick(&mut self, notifyid: u32) {
+    fn send(&mut self, byte: u8) {
+        if self.wants_write() || self.stream.write(&[byte]).is_err() {
+            self.pending[usize::from(byte / 64)] |= 1 << (byte % 64);
+        }
+    }
+}
+
+impl Mailbox for SocketMailbox {
+    fn descriptor(&self) -> RawFd {
+        self.stream.as_raw_fd()
+    }
+
+    fn wants_write(&self) -> bool {
+        self.pending != [0; 4]
+    }
+
+    fn retry_at(&self) -> Option<Instant> {
+        None
+    }
+
+    fn kick(&mut self, notifyid: u32) {
         let byte = u8::try_from(notifyid).ok().filter(|_| notifyid <= MAX_NOTIFYID);
         self.send(byte.expect("notifyids are given out below the control bytes"));
     }
 
-    /// Asks the remote whether it is there.
-    pub fn ask_state(&mut self) {
-        self.send(STATE_QUERY);
+    /// There is no word for [`Request::Detach`]: status 0 in the table and a kick say it.
+    fn request(&mut self, request: Request) -> bool {
+        self.send(match request {
+            Request::State => STATE_QUERY,
+            Request::Echo => ECHO_REQUEST,
+            Request::ShutDown => SHUT_DOWN,
+            Request::Detach => return false,
+        });
+        true
     }
 
-    /// Whether something waits for the socket to become writable.
-    pub fn wants_write(&self) -> bool {
-        self.pending != [0; 4]
-    }
-
-    /// Sends what is waiting, as far as the socket takes it. A broken socket is noticed by the next
-    /// [`receive`](Self::receive).
-    pub fn flush(&mut self) {
+    /// A broken socket is noticed by the next [`receive`](Self::receive).
+    fn flush(&mut self, _now: Instant) {
         for (index, word) in self.pending.iter_mut().enumerate() {
             while *word != 0 {
                 let bit = word.trailing_zeros();
@@ -98,41 +110,28 @@ impl SocketMailbox {
         }
     }
 
-    /// Reads what has come in and adds it to `signals`.
-    ///
-    /// # Errors
-    /// A socket that the other end has closed.
-    pub fn receive(&mut self, signals: &mut Signals) -> Result<(), MailboxClosed> {
+    fn receive(&mut self, signals: &mut Signals) -> Result<(), MailboxClosed> {
+        let closed = |source| MailboxClosed { what: "other end of the doorbell socket", source };
         let mut bytes = [0; READ_CHUNK];
         match self.stream.read(&mut bytes) {
-            Ok(0) => return Err(MailboxClosed { source: None }),
+            Ok(0) => return Err(closed(None)),
             Ok(count) => {
                 for byte in &bytes[..count] {
                     match *byte {
                         0..READY => signals.vring = true,
                         READY => signals.ready = true,
                         CRASHED => signals.crashed = true,
+                        SHUT_DOWN_DONE => signals.shut_down = true,
+                        ECHO_REPLY => signals.echo = true,
                         RUNNING => signals.running = true,
                         _ => signals.unknown += 1,
                     }
                 }
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            Err(error) => return Err(MailboxClosed { source: Some(error) }),
+            Err(error) => return Err(closed(Some(error))),
         }
         Ok(())
-    }
-
-    fn send(&mut self, byte: u8) {
-        if self.wants_write() || self.stream.write(&[byte]).is_err() {
-            self.pending[usize::from(byte / 64)] |= 1 << (byte % 64);
-        }
-    }
-}
-
-impl AsRawFd for SocketMailbox {
-    fn as_raw_fd(&self) -> RawFd {
-        self.stream.as_raw_fd()
     }
 }
 
@@ -171,7 +170,7 @@ mod tests {
             while let Ok(count) = remote.read(&mut chunk) {
                 received.extend_from_slice(&chunk[..count]);
             }
-            mailbox.flush();
+            mailbox.flush(Instant::now());
         }
         assert!(!mailbox.wants_write());
         assert_eq!(received.iter().filter(|byte| **byte == 3).count(), 1);

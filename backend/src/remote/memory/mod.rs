@@ -34,6 +34,8 @@ pub enum Access {
 pub struct Region {
     map: MmapRegion,
     device_address: u64,
+    physical_address: u64,
+    name: Option<String>,
     access: Access,
 }
 
@@ -110,7 +112,26 @@ impl Region {
         }
         let map = MmapRegion::from_file(FileOffset::new(file, offset), size)
             .map_err(|source| CarveoutError::Map { offset, size, source })?;
-        Ok(Region { map, device_address, access })
+        Ok(Region { map, device_address, physical_address: device_address, name: None, access })
+    }
+
+    /// The same region, with the address by which descriptors name it, where that is not the device address: the
+    /// host's physical address, which Linux puts there as the DMA address.
+    #[must_use]
+    pub fn at_physical(self, physical_address: u64) -> Self {
+        Region { physical_address, ..self }
+    }
+
+    /// The same region, for what its name says: `vdev0vring0`, `vdev0vring1`, `vdev0buffer`, or something of the
+    /// firmware's own.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Region { name: Some(name.to_owned()), ..self }
+    }
+
+    /// What it is for; `None` where anything may be placed.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     /// First device address of the region.
@@ -159,6 +180,20 @@ impl Carveouts {
                 len: len as u64,
                 regions: self.describe(),
             })
+    }
+
+    /// The physical address of a device address.
+    pub fn physical_address(&self, device_address: u64) -> Option<u64> {
+        self.regions()
+            .find_map(|region| Some(region.physical_address + region.offset_of(device_address, 1)? as u64))
+    }
+
+    /// The device address of a physical address: where the remote core sees what the host has there.
+    pub fn device_address(&self, physical_address: u64) -> Option<u64> {
+        self.regions().find_map(|region| {
+            let offset = physical_address.checked_sub(region.physical_address)?;
+            (offset < region.size() as u64).then_some(region.device_address + offset)
+        })
     }
 
     /// Bytes from `address` to the end of the region that holds it; 0 where none does.
@@ -212,6 +247,25 @@ mod tests {
             let error = carveouts.slice(address, len, 1).unwrap_err().to_string();
             assert!(error.contains("0x21000000..0x21001000"), "{error}");
         }
+    }
+
+    #[test]
+    fn device_and_physical_addresses_are_translated_both_ways() {
+        let map = |da, pa| {
+            let file = tempfile::tempfile().unwrap();
+            file.set_len(0x1000).unwrap();
+            Region::map(file, 0, 0x1000, da, Access::Normal).unwrap().at_physical(pa)
+        };
+        let carveouts = Carveouts::new(vec![map(0, 0xFF_E00000), map(0x1000_0000, 0x3_8000_0000)]);
+        assert_eq!(carveouts.physical_address(0xFFF), Some(0xFF_E00FFF));
+        assert_eq!(carveouts.physical_address(0x1000_0010), Some(0x3_8000_0010));
+        assert_eq!(carveouts.physical_address(0x1000), None);
+        assert_eq!(carveouts.device_address(0x3_8000_0FFF), Some(0x1000_0FFF));
+        assert_eq!(carveouts.device_address(0x3_8000_1000), None);
+        assert_eq!(
+            carveouts.slice(0x1000_0010, 16, 16).unwrap().subslice(4, 4).physical_address(),
+            0x3_8000_0014
+        );
     }
 
     #[test]

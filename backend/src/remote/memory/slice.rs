@@ -62,6 +62,11 @@ impl CarveoutSlice {
         self.len == 0
     }
 
+    /// The address by which a descriptor names the slice's start.
+    pub fn physical_address(&self) -> u64 {
+        self.region.physical_address + (self.start.addr() - self.region.map.as_ptr().addr()) as u64
+    }
+
     /// The `len` bytes from `offset` on as a slice of their own.
     pub fn subslice(&self, offset: usize, len: usize) -> Self {
         CarveoutSlice { region: Arc::clone(&self.region), start: self.at(offset, len, 1), len }
