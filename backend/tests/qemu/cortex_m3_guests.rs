@@ -43,7 +43,7 @@ fn two_guests_get_their_samples_and_echoes_from_the_emulated_core_at_once() {
 const HIDDEN: &str = "[[service]]\nname = \"rpmsg-*\"\nvms = [\"lab\"]\n";
 
 /// A stream through the echo for a while, which may lose messages, and then waits a second for them.
-const STREAM: &str = "guest-tool raw stream --service echo --seconds 1.5 --window 16 --timeout 1 2>&1; true";
+const STREAM: &str = "guest-tool raw stream --service echo --seconds 1 --window 16 --timeout 1 2>&1; true";
 
 /// Waits until the guest has been told of the firmware's services for the `count`-th time.
 fn wait_for_announcements(vm: &mut Vm, count: usize) {
