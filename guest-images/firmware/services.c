@@ -3,10 +3,10 @@
  * |---|---|
  * | rpmsg-client-sample, rpmsg-tty, rpmsg-raw, echo | sends each message back; the first three have drivers in Linux |
  * | sink | swallows messages, which begin with their number, and counts those out of order |
- * | source | sends as many as it is asked for: {count, size}, and 0 for the interval that it has not |
+ * | source | sends as many as it is asked for: {count, size}, and 0 for the interval that it has not; the next request of the same asker takes the place of the one before |
  * | control | does what it is told: stats, hard-fault, hang, reset |
  *
- * Numbers are u32, little-endian.
+ * Numbers are u32, little-endian. A message of the source begins with its own, from 0; the byte at place i is that + i.
  */
 #include "services.h"
 

@@ -34,7 +34,7 @@ fn a_vm_loses_nothing_and_gets_its_turns_while_one_floods_and_one_reboots_again_
     const ROUNDS: u64 = 3;
     /// Messages that each of the two troublemakers has sent before a reboot, of every round anew.
     const TROUBLE: u64 = 1000;
-    /// Messages of the flooder for one of the measuring VM, which waits for its answers. Seen are 4; the rest is room for
+    /// Messages of the flooder for one of the measuring VM, which waits for its answers. Seen are 4 and 5; the rest is room for
     /// how the host shares out its own cores.
     const AT_MOST: u64 = 20;
 
