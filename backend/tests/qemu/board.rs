@@ -11,7 +11,8 @@ use vhost_device_rpmsg::rpmsg::AnnouncementKind;
 
 use super::harness::guest::Guest;
 use super::harness::options::GuestOptions;
-use super::house::{Room, configure, remote};
+use super::harness::rig::remote_tables;
+use super::house::{Room, configure};
 use super::process::Process;
 use super::program::Program;
 use super::qmp;
@@ -98,7 +99,7 @@ impl Board {
         let dir = TempDir::new().expect("temporary folder");
         let CorePlace { memory, doorbell } = CorePlace::within(dir.path());
         let vms = [vms, &[LAB]].concat();
-        configure(dir.path(), &(remote(&doorbell, TABLE, &memory, MEMORY_SIZE) + services), &vms);
+        configure(dir.path(), &(remote_tables(&doorbell, TABLE, &memory, MEMORY_SIZE) + services), &vms);
         let core = CortexM3::start(&memory, &format!("unix:{},server=on,wait=off", doorbell.display()));
         let program = Program::serving(&dir.path().join("config.toml"));
         Board { program, core, dir, _room: room }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::driver::PATIENCE;
+use super::harness::rig::remote_tables;
 use super::program::Program;
 use super::softcore::{CorePlace, DEVICE_ADDRESS, MEMORY_SIZE, Softcore};
 use super::vm::{Kind, Vm};
@@ -45,7 +46,7 @@ impl House {
         let house =
             House { program: None, core: None, dir: TempDir::new().expect("temporary folder"), _room: room };
         let CorePlace { memory, doorbell } = CorePlace::within(house.dir.path());
-        let remote = remote(&doorbell, DEVICE_ADDRESS, &memory, MEMORY_SIZE);
+        let remote = remote_tables(&doorbell, DEVICE_ADDRESS, &memory, MEMORY_SIZE);
         configure(house.dir.path(), &(remote + services), vms);
         house
     }
@@ -110,21 +111,6 @@ impl House {
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
-}
-
-/// The tables of a configuration for a remote core behind a socket, whose memory begins at [`DEVICE_ADDRESS`].
-pub(crate) fn remote(doorbell: &Path, table: u32, memory: &Path, size: u64) -> String {
-    format!(
-        "[[remote]]\n\
-         name = \"core\"\n\
-         link = \"socket\"\n\
-         doorbell = {doorbell:?}\n\
-         resource-table = {table:#x}\n\
-         [[remote.memory]]\n\
-         path = {memory:?}\n\
-         size = {size:#x}\n\
-         device-address = {DEVICE_ADDRESS:#x}\n"
-    )
 }
 
 /// Writes `config.toml` in this folder: the tables given, and VMs of these names in slots from 1 on.
