@@ -34,7 +34,9 @@ debian_mirror() {
 # debian_update: package lists of Debian 12 (the kernel it ships) and of sid, renewed once a day.
 debian_update() {
 	local uri suite lists=$debian_apt/state/lists
-	if [[ -f $debian_apt/updated && -n $(find "$debian_apt/updated" -mmin -1440) ]]; then
+	# The configuration names its own place, so a tree that was moved or copied begins anew.
+	if [[ -f $debian_apt/updated && -n $(find "$debian_apt/updated" -mmin -1440) ]] &&
+		grep -qF "\"$debian_apt/state\"" "$debian_apt/apt.conf"; then
 		return
 	fi
 	uri=$(debian_mirror)

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
@@ -172,18 +172,7 @@ impl Rig {
     /// The program's configuration.
     pub fn config(&self) -> String {
         let CorePlace { memory, doorbell } = self.place();
-        let mut text = format!(
-            "[[remote]]\n\
-             name = \"core\"\n\
-             link = \"socket\"\n\
-             doorbell = {doorbell:?}\n\
-             resource-table = {DEVICE_ADDRESS:#x}\n\
-             [[remote.memory]]\n\
-             path = {memory:?}\n\
-             offset = 0\n\
-             size = {MEMORY_SIZE:#x}\n\
-             device-address = {DEVICE_ADDRESS:#x}\n"
-        );
+        let mut text = remote_tables(&doorbell, DEVICE_ADDRESS, &memory, MEMORY_SIZE);
         let vms = (0..self.plan.vms).map(|vm| (format!("vm{vm}"), self.plan.first_slot + vm));
         let observer = self.plan.observer.then(|| (OBSERVER.to_owned(), OBSERVER_SLOT));
         for (name, slot) in vms.chain(observer) {
@@ -196,4 +185,20 @@ impl Rig {
         }
         text
     }
+}
+
+/// The tables of a configuration for a remote core behind a socket, whose memory begins at [`DEVICE_ADDRESS`].
+pub fn remote_tables(doorbell: &Path, table: u32, memory: &Path, size: u64) -> String {
+    format!(
+        "[[remote]]\n\
+         name = \"core\"\n\
+         link = \"socket\"\n\
+         doorbell = {doorbell:?}\n\
+         resource-table = {table:#x}\n\
+         [[remote.memory]]\n\
+         path = {memory:?}\n\
+         offset = 0\n\
+         size = {size:#x}\n\
+         device-address = {DEVICE_ADDRESS:#x}\n"
+    )
 }

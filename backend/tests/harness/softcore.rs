@@ -60,10 +60,7 @@ impl Softcore {
 
     /// A counter of one of its services.
     pub fn counter(&mut self, service: &str, counter: &str) -> u64 {
-        let stats = self.command("stats");
-        let line = stats.split(" | ").find(|part| part.split(' ').next() == Some(service));
-        let value = line.and_then(|line| value(line, counter));
-        value.unwrap_or_else(|| panic!("no {counter} of {service} in {stats:?}"))
+        counter_of(&self.command("stats"), service, counter)
     }
 
     /// Services that the host has announced to it, with their addresses.
@@ -82,6 +79,13 @@ impl Softcore {
     pub fn kill(mut self) {
         self.0.kill();
     }
+}
+
+/// A counter of one service in a core's statistics.
+pub fn counter_of(stats: &str, service: &str, counter: &str) -> u64 {
+    let line = stats.split(" | ").find(|part| part.split(' ').next() == Some(service));
+    let value = line.and_then(|line| value(line, counter));
+    value.unwrap_or_else(|| panic!("no {counter} of {service} in {stats:?}"))
 }
 
 /// The number behind `name=` in a line of counters.

@@ -6,8 +6,12 @@
 //! | `qmp` | QEMU's own control socket |
 //! | `complaints` | what no guest's kernel may say |
 //! | `house` | remote core, program and VMs together |
+//! | `board` | the same with an emulated Cortex-M3 as remote core |
+//! | `cortex_m3` | what that is to the program and to guests without a VMM |
+//! | `cortex_m3_guests` | what it is to stock guests |
 //! | `guests` | every kernel on every transport: everything a guest does |
 //! | `neighbours` | one VM comes and goes while another one works |
+//! | `crowd` | three VMs at once, one of which floods or all of which ask the same |
 //! | `remote_life` | the remote core comes and goes |
 //! | `vm_life` | a VM is paused and reset |
 //! | `announcing` | services of the guests' own |
@@ -18,7 +22,11 @@
 #![forbid(unsafe_code)]
 
 mod announcing;
+mod board;
 mod complaints;
+mod cortex_m3;
+mod cortex_m3_guests;
+mod crowd;
 mod guests;
 mod house;
 mod loopback;
@@ -28,22 +36,8 @@ mod remote_life;
 mod vm;
 mod vm_life;
 
-#[path = "../harness/process.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the tests without a VMM, which use all of it")]
-mod process;
+#[path = "../harness/mod.rs"]
+#[allow(dead_code, reason = "shared with the tests without a VMM, which use all of it")]
+mod harness;
 
-#[path = "../harness/program.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the tests without a VMM, which use all of it")]
-mod program;
-
-#[path = "../harness/softcore.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the tests without a VMM, which use all of it")]
-mod softcore;
-
-/// Where the shared files look for it.
-mod driver {
-    use std::time::Duration;
-
-    /// How long anything may take before the test counts as stuck: a guest without KVM, on a machine with other work.
-    pub(super) const PATIENCE: Duration = Duration::from_secs(120);
-}
+use harness::{driver, process, program, softcore};

@@ -12,7 +12,7 @@ use super::vm::{Form, Kernel, Kind, Vm};
 const STREAM: &str = "guest-tool raw stream --seconds 0.5 --count 4000000 --window 16";
 
 /// Does something while messages stream through this VM, from before its start until after its end.
-fn while_streaming<T>(vm: &mut Vm, work: impl FnOnce() -> T) -> T {
+pub(crate) fn while_streaming<T>(vm: &mut Vm, work: impl FnOnce() -> T) -> T {
     /// Also when the work fails, or the stream would never end.
     struct Stop<'a>(&'a AtomicBool);
     impl Drop for Stop<'_> {

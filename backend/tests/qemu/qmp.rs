@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::driver::PATIENCE;
+use super::process::Process;
 
 /// An open control connection.
 pub(crate) struct Qmp {
@@ -21,27 +22,65 @@ impl Qmp {
         output.set_read_timeout(Some(PATIENCE)).expect("time-out set");
         let input = BufReader::new(output.try_clone().expect("socket cloned"));
         let mut qmp = Qmp { input, output };
-        assert!(qmp.read().get("QMP").is_some(), "QEMU greets");
-        qmp.command("qmp_capabilities");
+        greet(&mut qmp);
         qmp
     }
 
     /// Gives a command without arguments and waits until QEMU has carried it out.
     pub(crate) fn command(&mut self, command: &str) {
-        writeln!(self.output, "{}", json!({ "execute": command })).expect("QEMU takes commands");
-        loop {
-            let message = self.read();
-            if message.get("event").is_some() {
-                continue;
-            }
-            assert!(message.get("return").is_some(), "QEMU answers {command} with {message}");
-            return;
-        }
+        execute(self, command);
+    }
+}
+
+/// Lines to and from QEMU.
+pub(crate) trait Lines {
+    fn write(&mut self, line: &str);
+    fn read(&mut self) -> String;
+}
+
+impl Lines for Qmp {
+    fn write(&mut self, line: &str) {
+        writeln!(self.output, "{line}").expect("QEMU takes commands");
     }
 
-    fn read(&mut self) -> Value {
+    fn read(&mut self) -> String {
         let mut line = String::new();
         self.input.read_line(&mut line).expect("QEMU answers in time");
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("QEMU says {line:?}: {error}"))
+        line
     }
+}
+
+/// QEMU's own input and output, where it was started with `-qmp stdio`.
+impl Lines for Process {
+    fn write(&mut self, line: &str) {
+        writeln!(self.stdin(), "{line}").expect("QEMU takes commands");
+    }
+
+    fn read(&mut self) -> String {
+        self.next_line()
+    }
+}
+
+/// Waits for QEMU's greeting, which comes when all its devices and sockets are there.
+pub(crate) fn greet(qemu: &mut impl Lines) {
+    assert!(read(qemu).get("QMP").is_some(), "QEMU greets");
+    execute(qemu, "qmp_capabilities");
+}
+
+/// Gives a command without arguments and waits until QEMU has carried it out.
+pub(crate) fn execute(qemu: &mut impl Lines, command: &str) {
+    qemu.write(&json!({ "execute": command }).to_string());
+    loop {
+        let message = read(qemu);
+        if message.get("event").is_some() {
+            continue;
+        }
+        assert!(message.get("return").is_some(), "QEMU answers {command} with {message}");
+        return;
+    }
+}
+
+fn read(qemu: &mut impl Lines) -> Value {
+    let line = qemu.read();
+    serde_json::from_str(&line).unwrap_or_else(|error| panic!("QEMU says {line:?}: {error}"))
 }

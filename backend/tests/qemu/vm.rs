@@ -230,7 +230,7 @@ impl Drop for Vm {
 }
 
 /// Something that `ci/setup` has made.
-fn built(path: &str) -> PathBuf {
+pub(crate) fn built(path: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target").join(path);
     fs::canonicalize(&path)
         .unwrap_or_else(|error| panic!("{}: {error}; `ci/setup test` makes it", path.display()))
