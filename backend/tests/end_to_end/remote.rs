@@ -8,7 +8,7 @@ use crate::harness::stream::EchoStream;
 
 const HERE: u32 = 1024;
 /// Messages that a VM of two may have under way: what the core has buffers for, shared out.
-const SHARE: u32 = 128;
+const SHARE: u32 = 127;
 /// Services of the soft core when it is left to itself.
 const SERVICES: usize = 6;
 

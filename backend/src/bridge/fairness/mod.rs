@@ -124,7 +124,7 @@ impl Fairness {
     pub(super) fn reset(&mut self, outbound: u16, inbound: u16) {
         self.inbound_buffers = inbound;
         self.shares.reset(outbound, &self.weights);
-        self.held_shares = portions(inbound, &self.weights);
+        self.held_shares = held_shares(inbound, &self.weights);
     }
 
     /// A VM begins to take part, or its limits have changed. What is still charged to its slot stays charged.
@@ -149,7 +149,7 @@ impl Fairness {
     fn weights_changed(&mut self) {
         self.turns.set_weights(&self.weights);
         self.shares.set_weights(&self.weights);
-        self.held_shares = portions(self.inbound_buffers, &self.weights);
+        self.held_shares = held_shares(self.inbound_buffers, &self.weights);
     }
 
     /// Messages that may wait for a VM in the remote's receive buffers.
@@ -278,6 +278,12 @@ impl Fairness {
     pub(super) fn next_look(&self) -> Option<Instant> {
         self.rates.next_look()
     }
+}
+
+/// How many messages may wait for each VM. One buffer is nobody's: however slow all VMs are, the remote goes on, and what is
+/// too much is dropped.
+fn held_shares(buffers: u16, weights: &[u8; SLOTS]) -> [u16; SLOTS] {
+    portions(buffers.saturating_sub(1).max(1), weights)
 }
 
 /// The numbers of the bits that are set, lowest first.

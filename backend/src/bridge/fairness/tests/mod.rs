@@ -303,7 +303,7 @@ fn what_a_worker_before_had_sent_is_charged_until_it_comes_back() {
     }
     assert!(!world.fairness.may_take(0) && world.fairness.may_take(1));
     assert_eq!((world.fairness.returned(1), world.fairness.returned(1)), (Some(0), None));
-    assert_eq!((world.fairness.held_share(0), world.fairness.held_share(2)), (2, 0));
+    assert_eq!((world.fairness.held_share(0), world.fairness.held_share(2)), (1, 0));
     world.fairness.remove_vm(1);
-    assert_eq!((world.fairness.held_share(0), world.fairness.held_share(1)), (4, 0));
+    assert_eq!((world.fairness.held_share(0), world.fairness.held_share(1)), (3, 0));
 }
