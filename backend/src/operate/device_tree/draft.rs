@@ -1,4 +1,4 @@
-//! What all styles have in common: regions found by the names of their nodes, and virtio devices made of them.
+//! What all styles have in common: regions by their names, and virtio devices made of them.
 
 use super::{
     error::DeviceTreeError,
@@ -147,8 +147,17 @@ impl<'t> Draft<'t> {
         seen: impl Fn(Span) -> Result<u64, DeviceTreeError>,
     ) -> Result<Vec<Region>, DeviceTreeError> {
         let property = node.require("memory-region", "the reserved regions of its memory")?;
+        let targets = property.targets()?;
+        let mut names = targets.iter().map(|target| target.base_name()).collect::<Vec<_>>();
+        if let Some(property) = node.property("memory-region-names") {
+            names = property.strings()?;
+            if names.len() != targets.len() {
+                let expected = format!("{} names, as many as there are in 'memory-region'", targets.len());
+                return Err(property.wrong(expected));
+            }
+        }
         let mut regions = Vec::new();
-        for target in property.targets()? {
+        for (target, name) in targets.into_iter().zip(names) {
             self.note(target);
             if target.parent().is_none_or(|parent| parent.name() != "reserved-memory") {
                 let expected = format!("children of /reserved-memory, which {} is not", target.path());
@@ -157,7 +166,7 @@ impl<'t> Draft<'t> {
             let span = target.physical(0)?;
             let (reg, _) = target.reg()?;
             regions.push(Region {
-                name: name(target),
+                name: looked_for(name),
                 span,
                 device_address: device_address(reg, span, seen(span)?)?,
             });
@@ -215,9 +224,8 @@ fn vdev(
     Ok(Some(Vdev { index, virtio_id, queues, buffers }))
 }
 
-/// What the kernel calls a region: its node's name without the address, and one name where trees use several.
-fn name(region: Node) -> String {
-    let name = region.base_name();
+/// What the kernel looks for, where trees have other names for it.
+fn looked_for(name: &str) -> String {
     match name {
         // NXP's own trees.
         "vdevbuffer" => "vdev0buffer".to_owned(),

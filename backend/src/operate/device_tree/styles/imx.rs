@@ -44,16 +44,26 @@ const CM4_QXP: [Tcm; 1] = [("tcm", 0x34fe_0000, 0x4_0000, 0x1ffe_0000)];
 
 pub(super) fn read(draft: &mut Draft) -> Result<(Option<Mailbox>, Table), DeviceTreeError> {
     let core = draft.core;
-    let seen = |span: Span| Ok(span.address);
+    let tcm = tcm(&core.compatible()?);
+    let seen = |span: Span| Ok(device_address(tcm, span));
     draft.add_memory(seen)?;
     draft.add_vdevs(seen, None)?;
-    for (name, address, size, device_address) in tcm(&core.compatible()?) {
+    for (name, address, size, device_address) in tcm {
         draft.add_own(name, Span { address: *address, size: *size }, *device_address);
     }
     let (controller, mailbox) = mailbox::imx_mu(core)?;
     draft.note(controller);
     let table = draft.region("rsc-table").map_or(Table::Unknown, |region| Table::At(region.device_address));
     Ok((Some(mailbox), table))
+}
+
+/// Where the core sees a region: as in its TCM if it is there (the i.MX93's resource table is), or else where the host does.
+fn device_address(tcm: &[Tcm], span: Span) -> u64 {
+    let in_tcm = tcm.iter().find_map(|(_, address, size, device_address)| {
+        let offset = span.address.checked_sub(*address).filter(|offset| offset < size)?;
+        Some(u64::from(*device_address) + offset)
+    });
+    in_tcm.unwrap_or(span.address)
 }
 
 /// The TCM of a core; nothing where the tables do not tell it apart from other memory, or from that of a second core.

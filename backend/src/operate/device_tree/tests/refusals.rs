@@ -182,6 +182,35 @@ fn the_second_layout_of_messaging_units_is_told_from_the_first() {
 }
 
 #[test]
+fn a_table_in_the_tcm_of_an_imx93_is_where_the_core_sees_its_tcm() {
+    let changes = "&core { compatible = \"fsl,imx93-cm33\"; memory-region = <&table>; };
+        &{/reserved-memory} { table: rsc-table@2021e000 { reg = <0x2021e000 0x1000>; }; };";
+    let found = read(&small(changes), "core").unwrap();
+    assert_eq!(found.table, Table::At(0x2001_e000));
+    assert_eq!(found.memory[0].span.address, 0x2021_e000);
+}
+
+#[test]
+fn regions_are_called_what_their_user_calls_them() {
+    let memory = |changes: &str| read(&small(changes), "core").map(|found| (found.memory, found.vdevs));
+    let named = |names: &str| memory(&format!("&core {{ memory-region-names = {names}; }};"));
+    let (regions, vdevs) = named("\"a\", \"vdev3vring0\", \"rpu1vdev3buffer\"").unwrap();
+    assert_eq!(
+        regions.iter().map(|region| &*region.name).collect::<Vec<_>>(),
+        ["a", "vdev3vring0", "vdev3buffer"]
+    );
+    assert_eq!(
+        (vdevs[0].index, vdevs[0].queues[0].vring, vdevs[0].buffers),
+        (3, regions[1].span, Some(regions[2].span))
+    );
+    let error = named("\"a\"").unwrap_err().to_string();
+    assert!(
+        error.ends_with("is \"a\", expected 3 names, as many as there are in 'memory-region'"),
+        "{error}"
+    );
+}
+
+#[test]
 fn whatever_is_disabled_is_reported() {
     let changes =
         "&core { status = \"disabled\"; }; &unit { status = \"fail\"; }; &first { status = \"okay\"; };
