@@ -20,6 +20,15 @@ pub(super) struct Draft<'t> {
     disabled: Vec<String>,
 }
 
+/// Which channels the virtqueues of a core are signalled by.
+#[derive(Clone, Copy)]
+pub(super) enum Kicks<'c, 't> {
+    /// All by those of the core.
+    Shared,
+    /// Each by one of its own, "vq0" and so on. Those of a device that has no node are among these.
+    PerQueue(Option<&'c Channels<'t>>),
+}
+
 /// What a region is for, by its name.
 enum Use {
     Vring { vdev: u32, queue: u32 },
@@ -75,12 +84,12 @@ impl<'t> Draft<'t> {
         self.memory.iter().find(|region| region.name == name)
     }
 
-    /// Adds the virtio devices: what the core's nodes `rproc-virtio` say, or where there are none, what the names of its own
-    /// regions say. Returns the channels of the nodes.
+    /// Adds the virtio devices: what the core's nodes `rproc-virtio` say, or where there are none, what the names of its
+    /// own regions say. Returns the channels of the nodes.
     pub(super) fn add_vdevs(
         &mut self,
         seen: impl Fn(Span) -> Result<u64, DeviceTreeError>,
-        own_channels: Option<&Channels<'t>>,
+        kicks: Kicks<'_, 't>,
     ) -> Result<Vec<Channels<'t>>, DeviceTreeError> {
         let mut nodes = Vec::new();
         for node in self.core.children() {
@@ -88,18 +97,15 @@ impl<'t> Draft<'t> {
                 nodes.push(node);
             }
         }
-        if nodes.is_empty() {
-            let memory = self.core.property("memory-region");
-            self.vdevs =
-                memory.map_or(Ok(Vec::new()), |property| self.named_vdevs(property, own_channels))?;
-            return Ok(Vec::new());
-        }
         let mut all_channels = Vec::new();
-        for node in nodes {
+        for node in nodes.iter().copied() {
             self.note(node);
             if !node.is_disabled() {
-                all_channels.extend(self.add_vdev(node, &seen)?);
+                all_channels.extend(self.add_vdev(node, &seen, kicks)?);
             }
+        }
+        if let (true, Some(memory)) = (nodes.is_empty(), self.core.property("memory-region")) {
+            self.add_named_vdevs(memory, kicks)?;
         }
         Ok(all_channels)
     }
@@ -109,6 +115,7 @@ impl<'t> Draft<'t> {
         &mut self,
         node: Node<'t>,
         seen: impl Fn(Span) -> Result<u64, DeviceTreeError>,
+        kicks: Kicks,
     ) -> Result<Option<Channels<'t>>, DeviceTreeError> {
         let reg = node.require("reg", "the number of the device")?;
         let index = u32::from(reg.cell_up_to(MAX_VDEVS - 1)?);
@@ -121,7 +128,13 @@ impl<'t> Draft<'t> {
             format!("the regions vdev{index}vring0, vdev{index}vring1 and so on"),
         )?;
         let regions = self.regions(node, &seen)?;
-        let channels = Channels::of(node)?;
+        let channels = match (kicks, node.property("mboxes")) {
+            (Kicks::PerQueue(_), _) => Some(Channels::required(node)?),
+            (Kicks::Shared, None) => None,
+            (Kicks::Shared, Some(mboxes)) => {
+                return Err(mboxes.wrong("none: all virtqueues of this core share its channels"));
+            }
+        };
         let vdev = vdev(index, Some(id), memory, &regions, channels.as_ref())?;
         self.vdevs.push(vdev.ok_or_else(|| memory.wrong(format!("one named vdev{index}vring0 among them")))?);
         // The core may name them too.
@@ -130,14 +143,19 @@ impl<'t> Draft<'t> {
         Ok(channels)
     }
 
-    /// The devices whose vrings are among the core's own regions.
-    fn named_vdevs(
-        &self,
-        memory: Property,
-        channels: Option<&Channels>,
-    ) -> Result<Vec<Vdev>, DeviceTreeError> {
-        let vdevs = (0..MAX_VDEVS).map(|index| vdev(index.into(), None, memory, &self.memory, channels));
-        vdevs.filter_map(Result::transpose).collect()
+    /// Adds the devices whose vrings are among the core's own regions.
+    fn add_named_vdevs(&mut self, memory: Property, kicks: Kicks) -> Result<(), DeviceTreeError> {
+        let channels = match kicks {
+            Kicks::Shared => None,
+            Kicks::PerQueue(channels) => channels,
+        };
+        for index in 0..MAX_VDEVS {
+            self.vdevs.extend(vdev(index.into(), None, memory, &self.memory, channels)?);
+        }
+        if let (Kicks::PerQueue(None), [_, ..]) = (kicks, self.vdevs.as_slice()) {
+            Channels::required(self.core)?;
+        }
+        Ok(())
     }
 
     /// The reserved regions that a node refers to.
@@ -218,8 +236,8 @@ fn vdev(
     }
     let mut queues = Vec::new();
     for (queue, vring) in vrings {
-        let channel = channels.and_then(|channels| channels.named(&format!("vq{queue}")));
-        queues.push(Queue { vring, channel: channel.map(|channel| channel.number(15)).transpose()? });
+        let channel = channels.map(|channels| channels.required_name(&format!("vq{queue}"))?.number(15));
+        queues.push(Queue { vring, channel: channel.transpose()? });
     }
     Ok(Some(Vdev { index, virtio_id, queues, buffers }))
 }

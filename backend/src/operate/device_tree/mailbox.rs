@@ -70,7 +70,7 @@ impl<'t> Channels<'t> {
         self.channels.iter().find(|channel| channel.name == Some(name))
     }
 
-    fn required_name(&self, name: &str) -> Result<&Channel<'t>, DeviceTreeError> {
+    pub(super) fn required_name(&self, name: &str) -> Result<&Channel<'t>, DeviceTreeError> {
         self.named(name).ok_or_else(|| {
             let names = self.property.node.property("mbox-names").unwrap_or(self.property);
             names.wrong(format!("a channel named \"{name}\" in 'mbox-names'"))

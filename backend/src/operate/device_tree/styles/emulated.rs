@@ -1,7 +1,7 @@
 //! The core of an emulated board. Its node is ours: only its addresses can be told in a tree.
 
 use crate::operate::device_tree::{
-    draft::Draft,
+    draft::{Draft, Kicks},
     error::DeviceTreeError,
     found::{Mailbox, Span, Table},
 };
@@ -9,7 +9,7 @@ use crate::operate::device_tree::{
 pub(super) fn read(draft: &mut Draft) -> Result<(Option<Mailbox>, Table), DeviceTreeError> {
     let seen = |span: Span| Ok(span.address);
     draft.add_memory(seen)?;
-    draft.add_vdevs(seen, None)?;
+    draft.add_vdevs(seen, Kicks::Shared)?;
     let property = draft.core.require("resource-table", "the table's address as the core sees it")?;
     let table = property.cell()?;
     let is_in =

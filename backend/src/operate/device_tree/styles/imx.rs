@@ -4,7 +4,7 @@
 //! TCM is told.
 
 use crate::operate::device_tree::{
-    draft::Draft,
+    draft::{Draft, Kicks},
     error::DeviceTreeError,
     found::{Mailbox, Span, Table},
     mailbox,
@@ -47,7 +47,7 @@ pub(super) fn read(draft: &mut Draft) -> Result<(Option<Mailbox>, Table), Device
     let tcm = tcm(&core.compatible()?);
     let seen = |span: Span| Ok(device_address(tcm, span));
     draft.add_memory(seen)?;
-    draft.add_vdevs(seen, None)?;
+    draft.add_vdevs(seen, Kicks::Shared)?;
     for (name, address, size, device_address) in tcm {
         draft.add_own(name, Span { address: *address, size: *size }, *device_address);
     }

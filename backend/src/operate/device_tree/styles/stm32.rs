@@ -3,7 +3,7 @@
 //! Source: `drivers/remoteproc/stm32_rproc.c`.
 
 use crate::operate::device_tree::{
-    draft::Draft,
+    draft::{Draft, Kicks},
     error::DeviceTreeError,
     found::{Mailbox, Span, Table},
     mailbox::{self, Channels},
@@ -15,7 +15,7 @@ pub(super) fn read(draft: &mut Draft) -> Result<(Option<Mailbox>, Table), Device
     let seen = |span: Span| core.parent().map_or(Ok(span.address), |bus| bus.seen_from_bus(span));
     draft.add_memory(seen)?;
     let own = Channels::of(core)?;
-    let mut channels = draft.add_vdevs(seen, own.as_ref())?;
+    let mut channels = draft.add_vdevs(seen, Kicks::PerQueue(own.as_ref()))?;
     channels.extend(own);
     let (controller, mailbox) = mailbox::stm32_ipcc(core, &channels)?;
     draft.note(controller);

@@ -3,7 +3,7 @@
 //! Source: `drivers/remoteproc/ti_k3_common.c`, `ti_k3_m4_remoteproc.c`, `ti_k3_r5_remoteproc.c`.
 
 use crate::operate::device_tree::{
-    draft::Draft,
+    draft::{Draft, Kicks},
     error::DeviceTreeError,
     found::{Mailbox, Span, Table},
     mailbox,
@@ -23,7 +23,7 @@ pub(super) fn read(draft: &mut Draft) -> Result<(Option<Mailbox>, Table), Device
     let seen = |span: Span| Ok(span.address);
     draft.add_memory(seen)?;
     let first = draft.memory.first().map(|region| region.device_address);
-    draft.add_vdevs(seen, None)?;
+    draft.add_vdevs(seen, Kicks::Shared)?;
     add_own_memory(draft)?;
     let (controller, mailbox) = mailbox::omap(core)?;
     draft.note(controller);

@@ -3,7 +3,7 @@
 //! Source: `drivers/remoteproc/xlnx_r5_remoteproc.c`.
 
 use crate::operate::device_tree::{
-    draft::{self, Draft},
+    draft::{self, Draft, Kicks},
     error::DeviceTreeError,
     found::{Mailbox, Span, Table},
     mailbox,
@@ -14,7 +14,7 @@ pub(super) fn read(draft: &mut Draft) -> Result<(Option<Mailbox>, Table), Device
     let seen = |span: Span| Ok(span.address);
     draft.add_memory(seen)?;
     let first = draft.memory.first().map(|region| region.device_address);
-    draft.add_vdevs(seen, None)?;
+    draft.add_vdevs(seen, Kicks::Shared)?;
     let names = core.require("reg-names", "the names of the core's TCMs")?.strings()?;
     let (reg, places) = core.reg()?;
     for (place, name) in places.into_iter().zip(names) {

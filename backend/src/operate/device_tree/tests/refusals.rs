@@ -271,6 +271,45 @@ fn nodes_of_devices_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn a_device_has_channels_exactly_where_each_virtqueue_has_its_own() {
+    let wrong = |error: &str, expected: &str| assert!(error.ends_with(expected), "{error}");
+    let vdev = |change: &str| {
+        board_refusal("stm32mp157", "m4_rproc", &format!("&{{/ahb/m4@10000000/vdev@1}} {{ {change} }};"))
+    };
+    wrong(
+        &vdev("/delete-property/ mboxes;"),
+        "vdev@1 has no property 'mboxes', expected the mailbox channels to the core",
+    );
+    wrong(
+        &vdev("mbox-names = \"vq0\", \"vq2\";"),
+        "is \"vq0\", \"vq2\", expected a channel named \"vq1\" in 'mbox-names'",
+    );
+    let named = "&m4_rproc {
+        memory-region = <&vdev0vring0>;
+        /delete-property/ mboxes;
+        /delete-node/ vdev@0;
+        /delete-node/ vdev@1;
+    };";
+    wrong(
+        &board_refusal("stm32mp157", "m4_rproc", named),
+        "m4@10000000 has no property 'mboxes', expected the mailbox channels to the core",
+    );
+    let node = |mboxes: &str| {
+        format!(
+            "&core {{ vdev {{ compatible = \"rproc-virtio\"; reg = <5>; virtio,id = <7>; memory-region = <&ring>; {mboxes} }}; }};
+            &{{/reserved-memory}} {{ ring: vdev5vring0@9000 {{ reg = <0x9000 0x1000>; }}; }};"
+        )
+    };
+    wrong(
+        &refusal(&node("mboxes = <&unit 0 1>;")),
+        "expected none: all virtqueues of this core share its channels",
+    );
+    let found = read(&small(&node("")), "core").unwrap();
+    let queue = Queue { vring: Span { address: 0x9000, size: 0x1000 }, channel: None };
+    assert_eq!(found.vdevs, [Vdev { index: 5, virtio_id: Some(7), queues: vec![queue], buffers: None }]);
+}
+
+#[test]
 fn what_only_one_kind_of_board_has_is_checked_too() {
     let wrong = |board, node, expected: &str, changes: &str| {
         let error = board_refusal(board, node, changes);
