@@ -83,8 +83,8 @@ impl<'t> Node<'t> {
         }
     }
 
-    /// Where a master on this bus sees what is `span` for the host's CPUs: by the bus's own `dma-ranges`; the same where
-    /// it has none.
+    /// Where a master on this bus sees what is `span` for the host's CPUs: by the bus's own `dma-ranges`; the same
+    /// where it has none.
     pub(super) fn seen_from_bus(self, span: Span) -> Result<u64, DeviceTreeError> {
         let ranges = self.property("dma-ranges").filter(|ranges| !ranges.value.is_empty());
         let (Some(ranges), Some(above)) = (ranges, self.parent()) else { return Ok(span.address) };

@@ -84,8 +84,8 @@ impl<'t> Draft<'t> {
         self.memory.iter().find(|region| region.name == name)
     }
 
-    /// Adds the virtio devices: what the core's nodes `rproc-virtio` say, or where there are none, what the names of its
-    /// own regions say. Returns the channels of the nodes.
+    /// Adds the virtio devices: what the core's nodes `rproc-virtio` say, or where there are none, what the names
+    /// of its own regions say. Returns the channels of the nodes.
     pub(super) fn add_vdevs(
         &mut self,
         seen: impl Fn(Span) -> Result<u64, DeviceTreeError>,

@@ -7,8 +7,8 @@ pub struct Found {
     pub node: String,
     /// Which of the things that its node is compatible with decided how it was read.
     pub compatible: String,
-    /// Its memory: what its node names, in that order, then the regions of its virtio devices, then what the core has of
-    /// its own (TCM), of which a region may be a part.
+    /// Its memory: what its node names, in that order, then the regions of its virtio devices, then what the core
+    /// has of its own (TCM), of which a region may be a part.
     pub memory: Vec<Region>,
     /// The virtio devices that the tree tells apart. A resource table may have others, and says what they are.
     pub vdevs: Vec<Vdev>,
@@ -16,8 +16,8 @@ pub struct Found {
     pub mailbox: Option<Mailbox>,
     /// Where the resource table of running firmware is.
     pub table: Table,
-    /// Paths of the nodes read here whose `status` says that they are not to be used. For the core itself that is as it
-    /// should be: no driver of the kernel has it. Virtio devices that are disabled are left out.
+    /// Paths of the nodes read here whose `status` says that they are not to be used. For the core itself that is
+    /// as it should be: no driver of the kernel has it. Virtio devices that are disabled are left out.
     pub disabled: Vec<String>,
 }
 
@@ -33,8 +33,8 @@ pub struct Span {
 /// A region of a remote's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Region {
-    /// What the kernel looks for (`vdev0vring0`, `vdev0buffer`, `rsc-table`), or a name of the board's own, which several
-    /// may have: as in `memory-region-names` where there are any, or else that of the region's node.
+    /// What the kernel looks for (`vdev0vring0`, `vdev0buffer`, `rsc-table`), or a name of the board's own, which
+    /// several may have: as in `memory-region-names` where there are any, or else that of the region's node.
     pub name: String,
     /// Where the host sees it.
     pub span: Span,

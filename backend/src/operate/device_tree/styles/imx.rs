@@ -1,7 +1,8 @@
-//! The Cortex-M of NXP i.MX with a resource table. It sees reserved memory where the host does, its own TCM elsewhere.
+//! The Cortex-M of NXP i.MX with a resource table. It sees reserved memory where the host does, its own TCM
+//! elsewhere.
 //!
-//! Source: `drivers/remoteproc/imx_rproc.c`, whose translation tables (`imx_rproc_att_*`) also are the only place where the
-//! TCM is told.
+//! Source: `drivers/remoteproc/imx_rproc.c`, whose translation tables (`imx_rproc_att_*`) also are the only place
+//! where the TCM is told.
 
 use crate::operate::device_tree::{
     draft::{Draft, Kicks},
@@ -57,7 +58,8 @@ pub(super) fn read(draft: &mut Draft) -> Result<(Option<Mailbox>, Table), Device
     Ok((Some(mailbox), table))
 }
 
-/// Where the core sees a region: as in its TCM if it is there (the i.MX93's resource table is), or else where the host does.
+/// Where the core sees a region: as in its TCM if it is there (the i.MX93's resource table is), or else where the
+/// host does.
 fn device_address(tcm: &[Tcm], span: Span) -> u64 {
     let in_tcm = tcm.iter().find_map(|(_, address, size, device_address)| {
         let offset = span.address.checked_sub(*address).filter(|offset| offset < size)?;

@@ -1,6 +1,7 @@
 //! Rpmsg of NXP i.MX without a resource table: the vrings of device n are at fixed places in `reg`.
 //!
-//! Source: `drivers/rpmsg/imx_rpmsg.c` as posted in 2019 ("rpmsg: imx: add the initial imx rpmsg support") and its binding.
+//! Source: `drivers/rpmsg/imx_rpmsg.c` as posted in 2019 ("rpmsg: imx: add the initial imx rpmsg support") and its
+//! binding.
 
 use crate::operate::device_tree::{
     draft::{self, Draft},

@@ -1,4 +1,5 @@
-//! A Cortex-R5F of Zynq UltraScale+. It sees reserved memory where the host does, its TCM at the addresses of its `reg`.
+//! A Cortex-R5F of Zynq UltraScale+. It sees reserved memory where the host does, its TCM at the addresses of its
+//! `reg`.
 //!
 //! Source: `drivers/remoteproc/xlnx_r5_remoteproc.c`.
 

@@ -35,7 +35,8 @@ fn blob(source: &str) -> Vec<u8> {
     compile(OsStr::new("-"), source)
 }
 
-/// A core with two vrings, buffers and a messaging unit behind a bus that shifts addresses. What is to be different follows.
+/// A core with two vrings, buffers and a messaging unit behind a bus that shifts addresses. What is to be different
+/// follows.
 const SMALL: &str = r#"
     /dts-v1/;
     / {
