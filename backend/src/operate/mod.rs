@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`cli`] | command line to [`cli::Action`] |
 //! | [`config`] | TOML file to [`plan::Plan`]; the reference of its keys is `backend/docs/configuration.md` |
+//! | [`device_tree`] | what a board's device tree says about its remote core |
 //! | [`control`] | the control socket: its protocol, the program's side and the side of `vm add` |
 //! | [`plan`] | remotes, their memory, VMs, their sockets and slots; prints itself for `check` |
 //! | [`serve`] | starts what the plan says, waits for the end, and ends it in order |
@@ -20,6 +21,7 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod device_tree;
 mod ferry;
 pub mod plan;
 pub mod remotes;
