@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     bridge::policy::{Overflow, Policy, VmPolicy},
+    operate::device_tree::Found,
     remote::{
         config::{BootConfig, HardwareMailbox, VringsConfig, WatchConfig},
         recovery::RecoveryConfig,
@@ -75,8 +76,10 @@ pub struct SharedPlan {
     /// How long the remote may leave "state?" unanswered before it is attached by its table and status alone. `None`:
     /// for ever.
     pub attach_after: Option<Duration>,
-    /// Its memory: at least one region, none overlapping another in device addresses.
+    /// Its memory: at least one region, none overlapping another in device addresses, unless they are of a device tree.
     pub memory: Vec<MemoryPlan>,
+    /// What was found in a device tree.
+    pub found: Option<Box<Found>>,
 }
 
 /// The mailbox of a remote core.
@@ -101,6 +104,8 @@ pub struct MemoryPlan {
     pub physical_address: u64,
     /// What it is for; `None` where anything may be placed.
     pub name: Option<String>,
+    /// Whether it can be done without, where the host does not have it.
+    pub is_optional: bool,
 }
 
 /// Where memory is to be had.

@@ -131,6 +131,7 @@ fn memory(remote: &str, plan: &MemoryPlan) -> Result<MemoryConfig, RemoteError> 
         physical_address: plan.physical_address,
         access,
         name: plan.name.clone(),
+        is_optional: plan.is_optional,
     })
 }
 

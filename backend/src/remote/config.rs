@@ -109,6 +109,15 @@ pub enum VringsConfig {
     Table(u64),
     /// The resource table of the firmware that is loaded names them.
     TableOfFirmware,
+    /// The resource table names them, whose address is in a header at this device address (ZynqMP).
+    TableByHeader(u64),
+    /// The resource table names them, whose device address is in a register of the host's (STM32).
+    TableByRegister {
+        /// Physical address of the register, a multiple of 4.
+        register: u64,
+        /// Bits of the register that are the address.
+        mask: u32,
+    },
     /// There is no table.
     Static(StaticLayout),
 }
@@ -130,6 +139,8 @@ pub struct MemoryConfig {
     pub access: Access,
     /// What it is for, if not for anything.
     pub name: Option<String>,
+    /// Whether it can be done without, where the host does not have it.
+    pub is_optional: bool,
 }
 
 impl MemoryConfig {
@@ -143,6 +154,7 @@ impl MemoryConfig {
             physical_address: device_address,
             access: Access::Normal,
             name: None,
+            is_optional: false,
         }
     }
 }

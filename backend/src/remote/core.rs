@@ -26,9 +26,9 @@ use thiserror::Error;
 
 use super::attach::{Attachment, RpmsgVdev, attach};
 use super::chores::Chores;
-use super::config::{MailboxConfig, RemoteConfig, VringsConfig};
-use super::layout::Layout;
+use super::config::{MailboxConfig, RemoteConfig};
 use super::link::{self, Mapped};
+use super::locate;
 use super::mailbox::{Mailbox, Request, Signals};
 use super::presence::Presence;
 use super::recovery::{Crashes, RecoveryPolicy};
@@ -529,12 +529,16 @@ impl RemoteCore {
     }
 
     fn attach(&mut self, now: Instant) -> Option<Vec<RpmsgVdev>> {
-        let layout = match self.config.vrings {
-            VringsConfig::Table(address) => Layout::Table { address },
-            VringsConfig::TableOfFirmware => Layout::Table { address: self.table_of_firmware? },
-            VringsConfig::Static(layout) => Layout::Static(layout),
+        let memory = &self.memory.as_ref()?.carveouts;
+        let layout = match locate::layout(self.config.vrings, memory, self.table_of_firmware) {
+            Ok(layout) => layout,
+            Err(error) => {
+                self.trouble(&error);
+                self.retry(now, FAST_ATTEMPTS);
+                return None;
+            }
         };
-        match attach(&self.memory.as_ref()?.carveouts, &layout) {
+        match attach(memory, &layout) {
             Ok((attachment, devices)) => {
                 if let Some(mailbox) = &mut self.mailbox {
                     for device in &devices {

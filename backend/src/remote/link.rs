@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use log::debug;
 use rustix::fs::OFlags;
 use thiserror::Error;
 
@@ -13,6 +14,7 @@ use super::mailbox::{
     HardwareError, ImxMu, Mailbox, OmapMailbox, SocketMailbox, Stm32Ipcc, UioDevices, UioError, ZynqmpIpi,
 };
 use super::memory::{CarveoutError, Carveouts, Region};
+use crate::causes::Causes;
 
 /// Why a remote core cannot be reached.
 #[derive(Debug, Error)]
@@ -116,8 +118,15 @@ fn open_region(memory: &MemoryConfig) -> Result<(File, u64, String), LinkError> 
 
 /// Maps the memory, unless what is mapped already is still the same. Returns whether it is new.
 pub(super) fn map(config: &[MemoryConfig], mapped: &mut Option<Mapped>) -> Result<bool, LinkError> {
-    let files = config.iter().map(open_region).collect::<Result<Vec<_>, _>>()?;
-    let identity = files.iter().map(|(file, offset, _)| {
+    let mut files = Vec::new();
+    for memory in config {
+        match open_region(memory) {
+            Ok(file) => files.push((memory, file)),
+            Err(error) if memory.is_optional => debug!("done without: {}", Causes(&error)),
+            Err(error) => return Err(error),
+        }
+    }
+    let identity = files.iter().map(|(_, (file, offset, _))| {
         file.metadata().map_or((0, 0, *offset), |data| (data.dev(), data.ino(), *offset))
     });
     let identity: Vec<_> = identity.collect();
@@ -125,7 +134,7 @@ pub(super) fn map(config: &[MemoryConfig], mapped: &mut Option<Mapped>) -> Resul
         return Ok(false);
     }
     let mut regions = Vec::new();
-    for (memory, (file, offset, name)) in config.iter().zip(files) {
+    for (memory, (file, offset, name)) in files {
         let region = Region::map(&file, offset, memory.size, memory.device_address, memory.access)
             .map_err(|source| LinkError::Memory { file: name, source })?
             .at_physical(memory.physical_address);

@@ -14,6 +14,7 @@
 //! | [`presence`] | what a core on another thread needs to know of it |
 //! | `chores` | the service thread, for all that may block |
 //! | [`layout`] | how the vrings are found: by a resource table, or at places that both sides know |
+//! | `locate` | where the resource table of a running core is |
 //! | [`attach`] | from there to working vrings, and back |
 //! | `placement` | where vrings and buffers go in the carveouts |
 //! | [`messages`] | the buffers of the two vrings |
@@ -35,6 +36,7 @@ pub mod dump;
 pub mod firmware;
 pub mod layout;
 mod link;
+mod locate;
 pub mod mailbox;
 pub mod memory;
 pub mod messages;

@@ -49,13 +49,17 @@ pub(super) const CONTROL: Key = Key {
 };
 
 /// All of them, each table followed by its keys, in the order of the reference.
-pub(super) const KEYS: [&Key; 79] = [
+pub(super) const KEYS: [&Key; 83] = [
     &CONTROL,
     &REMOTE,
     &REMOTE_NAME,
     &REMOTE_LINK,
     &REMOTE_DOORBELL,
     &REMOTE_RESOURCE_TABLE,
+    &TABLE_HEADER,
+    &TABLE_REGISTER,
+    &DEVICE_TREE,
+    &NODE,
     &REMOTE_ATTACH_AFTER,
     &REMOTE_ADDRESS_BITS,
     &HEARTBEAT,

@@ -5,6 +5,7 @@ mod mailbox;
 mod memory;
 mod remotes;
 mod services;
+mod tree;
 mod values;
 mod vms;
 

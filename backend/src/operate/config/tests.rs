@@ -15,6 +15,7 @@ mod one_more;
 mod reference;
 mod refusals;
 mod services;
+mod trees;
 mod vms;
 
 /// The least that a remote behind a socket and a VM in front of it take. The remote opens in line 1, its memory in
@@ -61,7 +62,9 @@ fn a_minimal_file_resolves_with_the_defaults() {
             device_address: 0x2100_0000,
             physical_address: 0x2100_0000,
             name: None,
+            is_optional: false,
         }],
+        found: None,
     });
     assert_eq!(plan.remotes.len(), 1);
     assert_eq!((plan.remotes[0].name.as_str(), &plan.remotes[0].link), ("core", &link));

@@ -182,6 +182,15 @@ impl fmt::Display for SharedPlan {
         match self.vrings {
             VringsConfig::Table(address) => writeln!(f, "  resource table  {address:#010x}")?,
             VringsConfig::TableOfFirmware => writeln!(f, "  resource table  that of the firmware")?,
+            VringsConfig::TableByHeader(address) => {
+                writeln!(f, "  resource table  where the header at {address:#010x} says")?;
+            }
+            VringsConfig::TableByRegister { register, mask } => {
+                writeln!(
+                    f,
+                    "  resource table  at the address in the register at {register:#010x}, mask {mask:#x}"
+                )?;
+            }
             VringsConfig::Static(layout) => {
                 for (index, [first, second]) in layout.vrings().enumerate() {
                     let count = layout.descriptors();
@@ -192,14 +201,20 @@ impl fmt::Display for SharedPlan {
                 }
             }
         }
-        match self.attach_after {
-            Some(time) => {
+        match (&self.mailbox, self.attach_after) {
+            // None of these can be asked whether it is there.
+            (MailboxPlan::Hardware(_), _) => writeln!(f, "  attach          by its table and status")?,
+            (_, Some(time)) => {
                 writeln!(f, "  attach          when ready or running, or after {time:?} of silence")?;
             }
-            None => writeln!(f, "  attach          when ready or running")?,
+            (_, None) => writeln!(f, "  attach          when ready or running")?,
         }
         for memory in &self.memory {
             writeln!(f, "  memory          {memory}")?;
+        }
+        if let Some(found) = &self.found {
+            writeln!(f, "  device tree says")?;
+            found.to_string().lines().try_for_each(|line| writeln!(f, "    {line}"))?;
         }
         Ok(())
     }
@@ -258,7 +273,8 @@ impl fmt::Display for MemoryPlan {
             write!(f, ", physical address {:#010x}", self.physical_address)?;
         }
         write!(f, ", {:#x} bytes", self.size)?;
-        self.name.iter().try_for_each(|name| write!(f, ", for {name}"))
+        self.name.iter().try_for_each(|name| write!(f, ", for {name}"))?;
+        if self.is_optional { write!(f, ", if it is there") } else { Ok(()) }
     }
 }
 

@@ -7,9 +7,11 @@ use log::{info, warn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::super::chores::Done;
-use super::super::config::{BootConfig, VringsConfig};
+use super::super::config::BootConfig;
 use super::super::firmware::Firmware;
+use super::super::layout::Layout;
 use super::super::link;
+use super::super::locate;
 use super::super::mailbox::{Request, Signals};
 use super::super::memory::Carveouts;
 use super::{Change, Loss, Phase, RETRY, RemoteCore, State};
@@ -43,8 +45,8 @@ pub struct Inspection {
     pub state: State,
     /// Its memory, once that has been mapped.
     pub memory: Option<Carveouts>,
-    /// Device address of its resource table, if it has one and that is known.
-    pub table: Option<u64>,
+    /// Where its vrings are, if that is known.
+    pub layout: Option<Layout>,
 }
 
 impl RemoteCore {
@@ -53,11 +55,9 @@ impl RemoteCore {
         Inspection {
             state: self.state(),
             memory: self.memory.as_ref().map(|memory| memory.carveouts.clone()),
-            table: match self.config.vrings {
-                VringsConfig::Table(address) => Some(address),
-                VringsConfig::TableOfFirmware => self.table_of_firmware,
-                VringsConfig::Static(_) => None,
-            },
+            layout: self.memory.as_ref().and_then(|memory| {
+                locate::layout(self.config.vrings, &memory.carveouts, self.table_of_firmware).ok()
+            }),
         }
     }
 

@@ -6,7 +6,7 @@ pub(in super::super) const MAILBOX: Key = Key {
     path: "remote.mailbox",
     kind: Kind::Table,
     value: "a table [remote.mailbox]",
-    default: "required with `link = \"uio\"`, not allowed otherwise",
+    default: "what the device tree says; required without it with `link = \"uio\"`, not allowed otherwise",
     meaning: "The mailbox of the remote. Its registers are found among the UIO devices by their physical address; keys of other \
               kinds of mailbox than `kind` are not allowed.",
 };

@@ -45,10 +45,46 @@ pub(in super::super) const REMOTE_RESOURCE_TABLE: Key = Key {
     path: "remote.resource-table",
     kind: Kind::Integer,
     value: "a device address, a multiple of 4 from 0 to 0xffffffff",
-    default: "that of the firmware which is loaded (`remote.boot.firmware`); required without it, unless there are \
-              `remote.vrings`",
+    default: "that of the firmware which is loaded (`remote.boot.firmware`), or what the device tree says; required \
+              without these, unless there are `remote.vrings`",
     meaning: "Where the remote has its resource table, as the remote addresses its memory. It lies in one of the \
               regions of `remote.memory`.",
+};
+
+pub(in super::super) const TABLE_HEADER: Key = Key {
+    path: "remote.resource-table-header",
+    kind: Kind::Integer,
+    value: "a device address, a multiple of 8 from 0 to 0xfffffff8",
+    default: "none",
+    meaning: "In place of `resource-table`: where the header is that has the table's address, as on the ZynqMP (Linux's \
+              `struct rsc_tbl_data`).",
+};
+
+pub(in super::super) const TABLE_REGISTER: Key = Key {
+    path: "remote.resource-table-register",
+    kind: Kind::Integer,
+    value: "a physical address, a multiple of 4",
+    default: "none",
+    meaning: "In place of `resource-table`: the register of the host's that has the table's device address, as on the \
+              STM32 (`st,syscfg-rsc-tbl`). It is read through `/dev/mem`.",
+};
+
+pub(in super::super) const DEVICE_TREE: Key = Key {
+    path: "remote.device-tree",
+    kind: Kind::Text,
+    value: "the path of a compiled device tree, such as \"/sys/firmware/fdt\"",
+    default: "none; required with `node`",
+    meaning: "What it says of the remote stands for `memory`, `mailbox` and where the resource table or the vrings are. A \
+              region of the file replaces the one of the tree that has its name; with `link = \"socket\"` it needs a \
+              `path`, and takes addresses and size from the tree. `check` prints what was found.",
+};
+
+pub(in super::super) const NODE: Key = Key {
+    path: "remote.node",
+    kind: Kind::Text,
+    value: "a path, a label or an alias of a node of a kind that is known",
+    default: "none; required with `device-tree`",
+    meaning: "The node of the remote in the device tree.",
 };
 
 pub(in super::super) const REMOTE_ATTACH_AFTER: Key = Key {
@@ -73,7 +109,7 @@ pub(in super::super) const MEMORY: Key = Key {
     path: "remote.memory",
     kind: Kind::Tables,
     value: "one or more tables [[remote.memory]] that do not overlap in device addresses",
-    default: "required, unless the link is `\"loopback\"`",
+    default: "required, unless the link is `\"loopback\"` or there is a `device-tree`",
     meaning: "A region of memory that the remote core and this program share.",
 };
 
@@ -97,7 +133,7 @@ pub(in super::super) const MEMORY_SIZE: Key = Key {
     path: "remote.memory.size",
     kind: Kind::Integer,
     value: "a number of bytes, 1 or more",
-    default: REQUIRED,
+    default: "that of the region with its name in the device tree; required without it",
     meaning: "Size of the region. The file must be at least `offset` + `size` long, and the region must end at device \
               address 2^32 at the latest.",
 };

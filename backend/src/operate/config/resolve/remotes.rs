@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::PathBuf};
 
 use toml::Spanned;
 
-use super::{Resolver, absent, list, name, number, start, time};
+use super::{Resolver, absent, bytes, list, name, number, start, time, tree::Tree};
 use crate::{
     bridge::policy::{AddressBits, Policy},
     operate::{
@@ -66,15 +66,18 @@ impl Resolver<'_> {
         let missing = |key| Fault::new(key, table, "nothing");
         let doorbell = remote.doorbell.as_ref().ok_or_else(|| missing(&keys::REMOTE_DOORBELL))?;
         let doorbell = self.socket(&keys::REMOTE_DOORBELL, doorbell)?;
-        self.shared(remote, table, MailboxPlan::Socket(doorbell), false)
+        let tree = super::tree::tree(remote, table)?;
+        self.shared(remote, table, MailboxPlan::Socket(doorbell), tree)
     }
 
     fn uio_link(&mut self, remote: &raw::Remote, table: usize) -> Result<SharedPlan, Fault> {
         let doorbell = [(&keys::REMOTE_DOORBELL, remote.doorbell.as_ref().map(start))];
         absent(&doorbell, "link = \"uio\"", "link = \"socket\"")?;
-        let mailbox = remote.mailbox.as_ref().ok_or_else(|| Fault::new(&keys::MAILBOX, table, "nothing"))?;
-        let mailbox = MailboxPlan::Hardware(super::mailbox::mailbox(mailbox)?);
-        self.shared(remote, table, mailbox, true)
+        let tree = super::tree::tree(remote, table)?;
+        let of_tree = tree.as_ref().and_then(|tree| tree.mailbox.clone());
+        let mailbox = remote.mailbox.as_ref().map(super::mailbox::mailbox).transpose()?.or(of_tree);
+        let mailbox = mailbox.ok_or_else(|| Fault::new(&keys::MAILBOX, table, "nothing"))?;
+        self.shared(remote, table, MailboxPlan::Hardware(mailbox), tree)
     }
 
     /// What links over shared memory have in common.
@@ -83,19 +86,18 @@ impl Resolver<'_> {
         remote: &raw::Remote,
         table: usize,
         mailbox: MailboxPlan,
-        is_uio: bool,
+        tree: Option<Tree>,
     ) -> Result<SharedPlan, Fault> {
-        if remote.memory.is_empty() {
-            return Err(Fault::new(&keys::MEMORY, table, "nothing"));
-        }
-        let memory = self.memory(&remote.memory, is_uio)?;
+        let is_uio = matches!(mailbox, MailboxPlan::Hardware(_));
+        let memory = self.memory(remote, table, tree.as_ref(), is_uio)?;
         let attach_after = remote.attach_after.as_ref();
         let attach_after = attach_after.map(|value| time(&keys::REMOTE_ATTACH_AFTER, value));
         Ok(SharedPlan {
             mailbox,
-            vrings: vrings(remote, table, &memory)?,
+            vrings: vrings(remote, table, &memory, tree.as_ref())?,
             attach_after: attach_after.transpose()?,
             memory,
+            found: tree.map(|tree| tree.found),
         })
     }
 }
@@ -105,6 +107,10 @@ fn loopback(remote: &raw::Remote) -> Result<LinkPlan, Fault> {
     let others = [
         (&keys::REMOTE_DOORBELL, remote.doorbell.as_ref().map(start)),
         (&keys::REMOTE_RESOURCE_TABLE, remote.resource_table.as_ref().map(start)),
+        (&keys::TABLE_HEADER, remote.resource_table_header.as_ref().map(start)),
+        (&keys::TABLE_REGISTER, remote.resource_table_register.as_ref().map(start)),
+        (&keys::DEVICE_TREE, remote.device_tree.as_ref().map(start)),
+        (&keys::NODE, remote.node.as_ref().map(start)),
         (&keys::REMOTE_ATTACH_AFTER, remote.attach_after.as_ref().map(start)),
         (&keys::HEARTBEAT, remote.heartbeat.as_ref().map(start)),
         (&keys::HANG_AFTER, remote.hang_after.as_ref().map(start)),
@@ -121,22 +127,43 @@ fn loopback(remote: &raw::Remote) -> Result<LinkPlan, Fault> {
     Ok(LinkPlan::Loopback)
 }
 
-/// Where the vrings are: in a table at an address or of the firmware, or at fixed places.
-fn vrings(remote: &raw::Remote, table: usize, memory: &[MemoryPlan]) -> Result<VringsConfig, Fault> {
-    let firmware = remote.boot.as_ref().and_then(|boot| boot.get_ref().firmware.as_ref());
-    match (&remote.resource_table, &remote.vrings) {
-        (Some(address), None) => {
-            table_address(address, memory).map(|address| VringsConfig::Table(address.into()))
-        }
-        (None, Some(layout)) => static_layout(layout.get_ref(), memory).map(VringsConfig::Static),
-        (Some(address), Some(_)) => {
-            let fault =
-                Fault::new(&keys::REMOTE_RESOURCE_TABLE, start(address), "both it and `remote.vrings`");
-            Err(fault.expected("one of them").remedy("remove the one that the firmware does not have"))
-        }
-        (None, None) if firmware.is_some() => Ok(VringsConfig::TableOfFirmware),
-        (None, None) => Err(Fault::new(&keys::REMOTE_RESOURCE_TABLE, table, "nothing")),
+/// Where the vrings are: in a table whose place is said, or is known of the firmware, or at fixed places.
+fn vrings(
+    remote: &raw::Remote,
+    table: usize,
+    memory: &[MemoryPlan],
+    tree: Option<&Tree>,
+) -> Result<VringsConfig, Fault> {
+    let ways = [
+        (&keys::REMOTE_RESOURCE_TABLE, remote.resource_table.as_ref().map(start)),
+        (&keys::TABLE_HEADER, remote.resource_table_header.as_ref().map(start)),
+        (&keys::TABLE_REGISTER, remote.resource_table_register.as_ref().map(start)),
+        (&keys::VRINGS, remote.vrings.as_ref().map(start)),
+    ];
+    let mut said = ways.iter().filter_map(|(key, at)| Some((key, (*at)?)));
+    if let (Some((first, _)), Some((second, at))) = (said.next(), said.next()) {
+        let fault = Fault::new(second, at, format!("both it and `{}`", first.path));
+        return Err(fault.expected("one of them").remedy("remove the one that the firmware does not have"));
     }
+    if let Some(address) = &remote.resource_table {
+        return table_address(address, memory).map(|address| VringsConfig::Table(address.into()));
+    }
+    if let Some(value) = &remote.resource_table_header {
+        let address = super::device_address(&keys::TABLE_HEADER, value, 8)?;
+        return Ok(VringsConfig::TableByHeader(address.into()));
+    }
+    if let Some(value) = &remote.resource_table_register {
+        let register = bytes(&keys::TABLE_REGISTER, value, |address| address.is_multiple_of(4))?;
+        return Ok(VringsConfig::TableByRegister { register, mask: u32::MAX });
+    }
+    if let Some(layout) = &remote.vrings {
+        return static_layout(layout.get_ref(), memory).map(VringsConfig::Static);
+    }
+    if remote.boot.as_ref().is_some_and(|boot| boot.get_ref().firmware.is_some()) {
+        return Ok(VringsConfig::TableOfFirmware);
+    }
+    let of_tree = tree.and_then(|tree| tree.vrings);
+    of_tree.ok_or_else(|| Fault::new(&keys::REMOTE_RESOURCE_TABLE, table, "nothing"))
 }
 
 fn static_layout(layout: &raw::Vrings, memory: &[MemoryPlan]) -> Result<StaticLayout, Fault> {
