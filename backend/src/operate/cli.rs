@@ -3,6 +3,7 @@
 //! It follows the conventions for vhost-user back-ends of QEMU's `docs/interop/vhost-user.rst`: `--socket-path`, `--fd`,
 //! `--print-capabilities`.
 
+mod remote;
 #[cfg(test)]
 mod tests;
 mod vm;
@@ -12,7 +13,7 @@ use std::{ffi::OsString, fmt, os::fd::RawFd, path::PathBuf, str::FromStr};
 use clap::{Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 
-use self::vm::VmCommand;
+use self::{remote::RemoteCommand, vm::VmCommand};
 use super::{
     config::{self, ConfigError},
     control::client::Call,
@@ -77,6 +78,11 @@ enum Command {
     Vm {
         #[command(subcommand)]
         command: VmCommand,
+    },
+    /// Start, stop or look at the remotes of a running program, over its control socket
+    Remote {
+        #[command(subcommand)]
+        command: RemoteCommand,
     },
 }
 
@@ -210,6 +216,7 @@ impl Cli {
         match self.command {
             Some(Command::Check { file }) => return Ok(Action::Check(config::load(&file)?)),
             Some(Command::Vm { command }) => return Ok(Action::Call(command.into())),
+            Some(Command::Remote { command }) => return Ok(Action::Call(command.into())),
             None => {}
         }
         if let Some(file) = self.config {

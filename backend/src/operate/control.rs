@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `protocol` | what a line says; the reference of the protocol is `backend/docs/control.md` |
 //! | `server` | the program's side: a thread that answers, one request at a time |
-//! | [`client`] | the side of `vhost-device-rpmsg vm` |
+//! | [`client`] | the side of `vhost-device-rpmsg vm` and `remote` |
 //!
 //! What the requests do is not known here: the server is given a function that carries them out.
 
@@ -13,6 +13,9 @@ mod protocol;
 mod server;
 
 pub(super) use self::{
-    protocol::{AllVms, Code, OneVm, Refusal, Request, VmReport},
+    protocol::{
+        AllRemotes, AllVms, Code, OneRemote, OneVm, Refusal, RemoteReport, RemoteRequest, Request,
+        TableReport, TraceReport, Traces, VmReport,
+    },
     server::{Control, Outcome},
 };

@@ -5,10 +5,20 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::control::{AllVms, Code, OneVm, Outcome, Refusal, Request};
+use super::control::{
+    AllRemotes, AllVms, Code, OneRemote, OneVm, Outcome, Refusal, RemoteRequest, Request, TableReport,
+    TraceReport, Traces,
+};
 use super::serve::Going;
-use super::vms::{AddError, Vms};
+use super::vms::{AddError, Vms, report};
+use crate::bridge::Bridge;
 use crate::causes::Causes;
+use crate::remote::attach::read_table;
+use crate::remote::core::Order;
+use crate::remote::layout::Layout;
+use crate::remote::memory::Carveouts;
+use crate::remote::resource_table::ResourceTable;
+use crate::remote::trace::TraceBuffer;
 
 /// Carries out a request. `going`: whoever can send requests keeps the program going.
 pub(super) fn handle(vms: &Vms, going: &Arc<Going>, request: Request) -> Outcome {
@@ -30,6 +40,64 @@ pub(super) fn handle(vms: &Vms, going: &Arc<Going>, request: Request) -> Outcome
             }
         },
         Request::ListVms => result(&AllVms { vms: vms.list() }),
+        Request::ListRemotes => result(&AllRemotes { remotes: vms.remotes() }),
+        Request::Remote { name, order } => {
+            vms.with_remote(&name, |bridge| remote(&name, bridge, order)).unwrap_or_else(|| {
+                let known: Vec<_> = vms.remotes().into_iter().map(|remote| remote.name).collect();
+                let message = format!(
+                    "key name: expected the name of a remote, of which there are: {}, found {name:?}",
+                    known.join(", ")
+                );
+                Err(Refusal::new(Code::NotFound, message))
+            })
+        }
+    }
+}
+
+/// Carries out a request about a remote.
+fn remote(name: &str, bridge: &Bridge, order: RemoteRequest) -> Outcome {
+    let refuse = |error: &dyn std::error::Error| {
+        Refusal::new(Code::Remote, format!("remote {name}: {}", Causes(error)))
+    };
+    let order = match order {
+        RemoteRequest::Start => Order::Start,
+        RemoteRequest::Stop => Order::Stop,
+        RemoteRequest::Restart { firmware } => Order::Restart(firmware.map(Into::into)),
+        RemoteRequest::Trace => {
+            let (table, memory) = table_of(name, bridge)?;
+            let mut traces = Vec::new();
+            for trace in table.traces() {
+                let buffer = TraceBuffer::new(&memory, trace).map_err(|error| refuse(&error))?;
+                let report = |buffer: &TraceBuffer| TraceReport {
+                    name: buffer.name().to_owned(),
+                    text: buffer.text(),
+                };
+                traces.extend(buffer.as_ref().map(report));
+            }
+            return result(&Traces { traces });
+        }
+        RemoteRequest::Table => {
+            let (table, _) = table_of(name, bridge)?;
+            return result(&TableReport { table: table.to_string() });
+        }
+    };
+    bridge.order(order).map_err(|error| refuse(&error))?;
+    result(&OneRemote { remote: report(name, bridge) })
+}
+
+/// The resource table of a remote as it is now, and the memory that it is about.
+fn table_of(name: &str, bridge: &Bridge) -> Result<(ResourceTable, Carveouts), Refusal> {
+    let refuse = |what: &str| Refusal::new(Code::Remote, format!("remote {name}: {what}"));
+    let seen = bridge.inspect().ok_or_else(|| refuse("it is not served any more"))?;
+    let memory = seen.memory.ok_or_else(|| refuse("its memory is not there yet"))?;
+    let address = match seen.layout {
+        Some(Layout::Table { address }) => address,
+        Some(Layout::Static(_)) => return Err(refuse("its firmware has no resource table")),
+        None => return Err(refuse("nothing says yet where its resource table is")),
+    };
+    match read_table(&memory, address) {
+        Ok((table, ..)) => Ok((table, memory)),
+        Err(error) => Err(refuse(&Causes(&error).to_string())),
     }
 }
 

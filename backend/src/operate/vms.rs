@@ -12,13 +12,13 @@ use log::{Level, error, info};
 use thiserror::Error;
 
 use super::config::{KeyError, one_more_vm};
-use super::control::VmReport;
+use super::control::{RemoteReport, VmReport};
 use super::ferry;
 use super::plan::{Plan, VmPlan};
 use super::remotes::Remote;
 use super::serve::Going;
 use super::sockets::{self, Rights, SocketError, SocketFile, VmListener};
-use crate::bridge::{SlotTaken, VmConfig};
+use crate::bridge::{Bridge, SlotTaken, VmConfig};
 use crate::causes::Causes;
 use crate::guest::device::{ConnectionError, serve_one};
 use crate::guest::gate::Gate;
@@ -168,6 +168,20 @@ impl Vms {
         self.state().served.iter().map(|vm| self.report(&vm.plan, vm.gate.is_occupied())).collect()
     }
 
+    /// The remotes, in the order of the configuration.
+    pub(super) fn remotes(&self) -> Vec<RemoteReport> {
+        let state = self.state();
+        let bridges = state.remotes.iter().map(|remote| &remote.bridge);
+        self.configured.remotes.iter().zip(bridges).map(|(plan, bridge)| report(&plan.name, bridge)).collect()
+    }
+
+    /// Has something done with the bridge of the remote of this name, if there is one.
+    pub(super) fn with_remote<T>(&self, name: &str, act: impl FnOnce(&Bridge) -> T) -> Option<T> {
+        let state = self.state();
+        let index = self.configured.remotes.iter().position(|remote| remote.name == name)?;
+        Some(act(&state.remotes.get(index)?.bridge))
+    }
+
     /// Ends in the order that leaves everyone else in a good state: no new front-ends, then the remotes are let go of.
     pub(super) fn end(&self) {
         let mut state = self.state();
@@ -191,6 +205,12 @@ impl Vms {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A remote as replies tell of it.
+pub(super) fn report(name: &str, bridge: &Bridge) -> RemoteReport {
+    let state = bridge.inspect().map_or("offline".to_owned(), |seen| seen.state.to_string());
+    RemoteReport { name: name.to_owned(), state }
 }
 
 impl State {

@@ -154,16 +154,28 @@ pub fn attach(carveouts: &Carveouts, layout: &Layout) -> Result<(Attachment, Vec
     }
 }
 
-fn by_table(carveouts: &Carveouts, address: u64) -> Result<(Attachment, Vec<RpmsgVdev>), AttachError> {
+/// Reads the resource table at this device address. Returns it, its bytes, and where it is.
+///
+/// # Errors
+/// A table that is missing or malformed.
+pub fn read_table(
+    carveouts: &Carveouts,
+    address: u64,
+) -> Result<(ResourceTable, Vec<u8>, CarveoutSlice), AttachError> {
     let room = carveouts.room_from(address).min(resource_table::MAX_LEN);
     let memory = carveouts
         .slice(address, room, 1)
         .map_err(|source| AttachError::Memory { what: "the resource table".to_owned(), source })?;
-    let mut clean = vec![0; room];
-    memory.read_into(0, &mut clean);
-    let table = ResourceTable::parse(&clean).map_err(|source| AttachError::Table { address, source })?;
-    clean.truncate(table.len());
+    let mut bytes = vec![0; room];
+    memory.read_into(0, &mut bytes);
+    let table = ResourceTable::parse(&bytes).map_err(|source| AttachError::Table { address, source })?;
+    bytes.truncate(table.len());
     let memory = memory.subslice(0, table.len());
+    Ok((table, bytes, memory))
+}
+
+fn by_table(carveouts: &Carveouts, address: u64) -> Result<(Attachment, Vec<RpmsgVdev>), AttachError> {
+    let (table, clean, memory) = read_table(carveouts, address)?;
     let rpmsg = find_rpmsg(&table)?;
     let left_alone = others(&table)?;
 

@@ -16,6 +16,7 @@
 mod order;
 mod recover;
 
+use std::fmt;
 use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -113,6 +114,19 @@ pub enum State {
     Crashed,
     /// Let go of.
     Detached,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            State::Offline => "offline",
+            State::Booting => "booting",
+            State::Attached => "attached",
+            State::Running => "running",
+            State::Crashed => "crashed",
+            State::Detached => "detached",
+        })
+    }
 }
 
 /// What goes on with a core.

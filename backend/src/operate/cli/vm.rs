@@ -45,6 +45,12 @@ pub(super) struct To {
     json: bool,
 }
 
+impl From<To> for (PathBuf, bool) {
+    fn from(To { control, json }: To) -> Self {
+        (control, json)
+    }
+}
+
 /// The keys of a VM. The running program says what is wrong with their values.
 #[derive(Debug, Args)]
 pub(super) struct Vm {
@@ -89,7 +95,7 @@ pub(super) struct Vm {
 }
 
 /// A path as the running program takes it too, which may work in another folder.
-fn absolute(path: &str) -> io::Result<String> {
+pub(super) fn absolute(path: &str) -> io::Result<String> {
     let path = std::path::absolute(path)?;
     path.into_os_string().into_string().map_err(|path| {
         io::Error::new(io::ErrorKind::InvalidInput, format!("expected a path in UTF-8, found {path:?}"))
@@ -103,11 +109,12 @@ fn number(text: &str) -> Result<i64, ParseIntError> {
 
 impl From<VmCommand> for Call {
     fn from(command: VmCommand) -> Self {
-        let (To { control, json }, request) = match command {
+        let (to, request) = match command {
             VmCommand::Add { to, vm } => (to, Request::AddVm(vm.keys())),
             VmCommand::Remove { to, name } => (to, Request::RemoveVm(name)),
             VmCommand::List { to } => (to, Request::ListVms),
         };
+        let (control, json) = to.into();
         Call { control, request, json }
     }
 }

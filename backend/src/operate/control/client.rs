@@ -9,7 +9,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
-use super::protocol::{AllVms, OneVm, Refusal, Reply, Request, VmReport};
+use super::protocol::{
+    AllRemotes, AllVms, OneRemote, OneVm, Refusal, RemoteReport, RemoteRequest, Reply, Request, TableReport,
+    TraceReport, Traces, VmReport,
+};
 
 /// Longest wait for a reply: the program answers one client after the other, and removing a VM waits for its end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -89,6 +92,17 @@ impl Call {
                 format!("VM {} is served no more\n", self.result::<OneVm>(result, &line)?.vm.name)
             }
             Request::ListVms => table(&self.result::<AllVms>(result, &line)?.vms),
+            Request::ListRemotes => remotes(&self.result::<AllRemotes>(result, &line)?.remotes),
+            Request::Remote { order: RemoteRequest::Trace, .. } => {
+                traces(&self.result::<Traces>(result, &line)?.traces)
+            }
+            Request::Remote { order: RemoteRequest::Table, .. } => {
+                self.result::<TableReport>(result, &line)?.table + "\n"
+            }
+            Request::Remote { .. } => {
+                let RemoteReport { name, state } = self.result::<OneRemote>(result, &line)?.remote;
+                format!("remote {name}: the order is given, it is {state} now\n")
+            }
         };
         output.write_all(text.as_bytes()).map_err(CallError::Print)
     }
@@ -126,6 +140,21 @@ impl Call {
 fn added(vm: &VmReport) -> String {
     let VmReport { name, remote, slot, socket, connected: _ } = vm;
     format!("VM {name} is served on {socket}, at remote {remote} in slot {slot}\n")
+}
+
+fn remotes(remotes: &[RemoteReport]) -> String {
+    let width = remotes.iter().map(|remote| remote.name.len()).max().unwrap_or(0).max("NAME".len());
+    let row = |name: &str, state: &str| format!("{name:width$}  {state}\n");
+    let rows = remotes.iter().map(|remote| row(&remote.name, &remote.state));
+    [row("NAME", "STATE")].into_iter().chain(rows).collect()
+}
+
+fn traces(traces: &[TraceReport]) -> String {
+    if traces.is_empty() {
+        return "the resource table names no trace buffer\n".to_owned();
+    }
+    let buffer = |trace: &TraceReport| format!("--- {}\n{}\n", trace.name, trace.text.trim_end());
+    traces.iter().map(buffer).collect()
 }
 
 /// The VMs as a table with columns as wide as they have to be.

@@ -19,10 +19,38 @@ pub(in crate::operate) enum Request {
     RemoveVm(String),
     /// `vm-list`: say which VMs are served.
     ListVms,
+    /// `remote-list`: say what the remotes are doing.
+    ListRemotes,
+    /// Something about one remote.
+    Remote {
+        /// Its name.
+        name: String,
+        /// What.
+        order: RemoteRequest,
+    },
+}
+
+/// What a client asks for about a remote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::operate) enum RemoteRequest {
+    /// `remote-start`: switch it on, or look for it again.
+    Start,
+    /// `remote-stop`: switch it off, or let go of it.
+    Stop,
+    /// `remote-restart`: switch it off and on.
+    Restart {
+        /// An ELF file to be loaded from now on.
+        firmware: Option<String>,
+    },
+    /// `remote-trace`: say what is in its trace buffers.
+    Trace,
+    /// `remote-table`: say what is in its resource table.
+    Table,
 }
 
 /// Every request by its name.
-const REQUESTS: &str = "\"vm-add\", \"vm-remove\" or \"vm-list\"";
+const REQUESTS: &str = "\"vm-add\", \"vm-remove\", \"vm-list\", \"remote-list\", \"remote-start\", \"remote-stop\", \
+                        \"remote-restart\", \"remote-trace\" or \"remote-table\"";
 
 /// Why a request is not carried out.
 #[derive(Clone, Debug, Deserialize, Error, PartialEq, Eq, Serialize)]
@@ -48,8 +76,10 @@ pub enum Code {
     Request,
     /// A key of the VM is wrong, or in use.
     Vm,
-    /// There is no such VM.
+    /// There is no such VM or remote.
     NotFound,
+    /// The remote cannot do that, or has nothing of the kind.
+    Remote,
     /// There are too many clients.
     Busy,
     /// The system did not give what it takes.
@@ -89,6 +119,52 @@ pub(in crate::operate) struct OneVm {
 pub(in crate::operate) struct AllVms {
     /// The VMs, in the order in which they were added.
     pub(in crate::operate) vms: Vec<VmReport>,
+}
+
+/// A remote, as replies tell of it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(in crate::operate) struct RemoteReport {
+    /// Its name.
+    pub(in crate::operate) name: String,
+    /// What it is doing: `offline`, `booting`, `attached`, `running`, `crashed` or `detached`.
+    pub(in crate::operate) state: String,
+}
+
+/// The result of `remote-start`, `remote-stop` and `remote-restart`: the remote as it was when the order was given.
+#[derive(Debug, Deserialize, Serialize)]
+pub(in crate::operate) struct OneRemote {
+    /// The remote.
+    pub(in crate::operate) remote: RemoteReport,
+}
+
+/// The result of `remote-list`.
+#[derive(Debug, Deserialize, Serialize)]
+pub(in crate::operate) struct AllRemotes {
+    /// The remotes, in the order of the configuration.
+    pub(in crate::operate) remotes: Vec<RemoteReport>,
+}
+
+/// The result of `remote-trace`.
+#[derive(Debug, Deserialize, Serialize)]
+pub(in crate::operate) struct Traces {
+    /// The trace buffers, in the order of the resource table.
+    pub(in crate::operate) traces: Vec<TraceReport>,
+}
+
+/// One trace buffer.
+#[derive(Debug, Deserialize, Serialize)]
+pub(in crate::operate) struct TraceReport {
+    /// Its name in the resource table.
+    pub(in crate::operate) name: String,
+    /// What is in it.
+    pub(in crate::operate) text: String,
+}
+
+/// The result of `remote-table`.
+#[derive(Debug, Deserialize, Serialize)]
+pub(in crate::operate) struct TableReport {
+    /// The table for people, a line per entry and vring.
+    pub(in crate::operate) table: String,
 }
 
 /// A line from the program.
@@ -143,10 +219,25 @@ struct RemoveVm {
     name: String,
 }
 
-/// What `vm-list` says.
+/// What `vm-list` and `remote-list` say.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ListVms {}
+struct Nothing {}
+
+/// What requests about a remote say.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    name: String,
+}
+
+/// What `remote-restart` says.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Restart {
+    name: String,
+    firmware: Option<String>,
+}
 
 impl Request {
     /// Takes a line apart.
@@ -169,7 +260,15 @@ impl Request {
         match request.as_ref().and_then(Value::as_str) {
             Some("vm-add") => rest(members, "vm-add").map(|AddVm { vm }| Request::AddVm(vm)),
             Some("vm-remove") => rest(members, "vm-remove").map(|RemoveVm { name }| Request::RemoveVm(name)),
-            Some("vm-list") => rest(members, "vm-list").map(|ListVms {}| Request::ListVms),
+            Some("vm-list") => rest(members, "vm-list").map(|Nothing {}| Request::ListVms),
+            Some("remote-list") => rest(members, "remote-list").map(|Nothing {}| Request::ListRemotes),
+            Some("remote-restart") => rest(members, "remote-restart").map(|Restart { name, firmware }| {
+                Request::Remote { name, order: RemoteRequest::Restart { firmware } }
+            }),
+            Some("remote-start") => of_remote(members, "remote-start", RemoteRequest::Start),
+            Some("remote-stop") => of_remote(members, "remote-stop", RemoteRequest::Stop),
+            Some("remote-trace") => of_remote(members, "remote-trace", RemoteRequest::Trace),
+            Some("remote-table") => of_remote(members, "remote-table", RemoteRequest::Table),
             _ => {
                 let found = found(request.as_ref());
                 let message = format!("key request: expected {REQUESTS}, found {found}");
@@ -194,9 +293,33 @@ impl Request {
             Request::ListVms => {
                 say("request", "vm-list".into());
             }
+            Request::ListRemotes => {
+                say("request", "remote-list".into());
+            }
+            Request::Remote { name, order } => {
+                let request = match order {
+                    RemoteRequest::Start => "remote-start",
+                    RemoteRequest::Stop => "remote-stop",
+                    RemoteRequest::Restart { firmware } => {
+                        if let Some(firmware) = firmware {
+                            say("firmware", firmware.as_str().into());
+                        }
+                        "remote-restart"
+                    }
+                    RemoteRequest::Trace => "remote-trace",
+                    RemoteRequest::Table => "remote-table",
+                };
+                say("request", request.into());
+                say("name", name.as_str().into());
+            }
         }
         Value::from(members).to_string()
     }
+}
+
+/// A request about a remote that says nothing but its name.
+fn of_remote(members: Map<String, Value>, request: &str, order: RemoteRequest) -> Result<Request, Refusal> {
+    rest(members, request).map(|Named { name }| Request::Remote { name, order })
 }
 
 /// What a request says beside its name.
@@ -217,113 +340,4 @@ fn found(value: Option<&Value>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refused(line: &str) -> (Code, String) {
-        let refusal = Request::parse(line.as_bytes()).unwrap_err();
-        (refusal.code, refusal.message)
-    }
-
-    #[test]
-    fn every_request_is_read_as_it_is_written() {
-        let vm = Map::from_iter([("name".to_owned(), "d".into()), ("weight".to_owned(), 3.into())]);
-        for request in [Request::AddVm(vm), Request::RemoveVm("a".to_owned()), Request::ListVms] {
-            assert_eq!(Request::parse(request.to_json().as_bytes()), Ok(request));
-        }
-    }
-
-    #[test]
-    fn a_line_that_is_no_object_is_refused() {
-        for line in ["", "vm-list", "{", "[]", "1", "{\"version\":1} x"] {
-            let (code, message) = refused(line);
-            assert_eq!(code, Code::Syntax, "{line}");
-            assert!(
-                message.starts_with("expected a JSON object in one line, found something else: "),
-                "{message}"
-            );
-        }
-        assert_eq!(Request::parse(b"\xff").unwrap_err().code, Code::Syntax);
-        assert_eq!(refused(&"[".repeat(10_000)).0, Code::Syntax);
-    }
-
-    #[test]
-    fn another_version_is_refused_with_the_one_there_is() {
-        for (version, found) in [("\"version\":2,", "2"), ("\"version\":\"1\",", "\"1\""), ("", "nothing")] {
-            assert_eq!(
-                refused(&format!("{{{version}\"request\":\"vm-list\"}}")),
-                (Code::Version, format!("key version: expected 1, found {found}"))
-            );
-        }
-    }
-
-    #[test]
-    fn a_request_that_there_is_not_is_refused_with_those_there_are() {
-        for (request, found) in
-            [(",\"request\":\"reboot\"", "\"reboot\""), ("", "nothing"), (",\"request\":[]", "an array")]
-        {
-            assert_eq!(
-                refused(&format!("{{\"version\":1{request}}}")),
-                (
-                    Code::Request,
-                    format!("key request: expected \"vm-add\", \"vm-remove\" or \"vm-list\", found {found}")
-                )
-            );
-        }
-    }
-
-    #[test]
-    fn keys_that_a_request_lacks_or_does_not_have_are_refused() {
-        for (rest, message) in [
-            ("\"vm-remove\"", "request vm-remove: missing field `name`"),
-            ("\"vm-remove\",\"name\":3", "request vm-remove: invalid type: integer `3`, expected a string"),
-            ("\"vm-list\",\"name\":\"a\"", "request vm-list: unknown field `name`, there are no fields"),
-            ("\"vm-add\",\"vm\":{},\"name\":\"a\"", "request vm-add: unknown field `name`, expected `vm`"),
-            ("\"vm-add\",\"vm\":\"a\"", "request vm-add: invalid type: string \"a\", expected a map"),
-        ] {
-            assert_eq!(
-                refused(&format!("{{\"version\":1,\"request\":{rest}}}")),
-                (Code::Request, message.to_owned())
-            );
-        }
-    }
-
-    #[test]
-    fn replies_are_lines_that_say_version_and_result_or_error() {
-        let line = |outcome| String::from_utf8(Reply::line(outcome)).unwrap();
-        assert_eq!(line(Ok(serde_json::json!({"vms": []}))), "{\"version\":1,\"result\":{\"vms\":[]}}\n");
-        let refusal = Refusal::new(Code::NotFound, "no\nline");
-        let error = line(Err(refusal.clone()));
-        assert_eq!(error, "{\"version\":1,\"error\":{\"code\":\"not-found\",\"message\":\"no\\nline\"}}\n");
-        assert_eq!(Reply::parse(&error).unwrap(), Err(refusal));
-        assert!(Reply::parse("{\"version\":1}").is_err());
-    }
-
-    #[test]
-    fn the_lines_of_the_reference_are_requests_and_replies() {
-        let reference = include_str!("../../../docs/control.md");
-        let lines: Vec<_> = reference.lines().filter(|line| line.starts_with('{')).collect();
-        assert_eq!(lines.len(), 7);
-        for line in lines {
-            match line.contains("\"request\"") {
-                true => drop(Request::parse(line.as_bytes()).unwrap()),
-                false => drop(Reply::parse(line).unwrap()),
-            }
-        }
-        let codes = [
-            Code::Syntax,
-            Code::TooLong,
-            Code::Version,
-            Code::Request,
-            Code::Vm,
-            Code::NotFound,
-            Code::Busy,
-            Code::Failed,
-        ];
-        for code in codes {
-            let code = serde_json::to_value(code).unwrap();
-            assert!(reference.contains(&format!("| `{}` |", code.as_str().unwrap())), "{code}");
-        }
-        assert!(reference.contains(&format!("at most {MAX_LINE} bytes")));
-    }
-}
+mod tests;

@@ -225,3 +225,62 @@ fn a_connection_that_was_handed_over_keeps_the_program_going_until_it_ends() {
     drop(front_end);
     bench.ended.recv_timeout(PATIENCE).unwrap();
 }
+
+/// Waits until the remote is in this state.
+fn until_state(bench: &Bench, state: &str) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let seen = bench.ask(&json!({"version": 1, "request": "remote-list"})).unwrap();
+        if seen["remotes"][0] == json!({"name": "loopback", "state": state}) {
+            return;
+        }
+        assert!(Instant::now() < until, "expected {state}, found {seen}");
+        std::thread::yield_now();
+    }
+}
+
+fn of_remote(bench: &Bench, request: &str) -> Outcome {
+    bench.ask(&json!({"version": 1, "request": request, "name": "loopback"}))
+}
+
+#[test]
+fn a_remote_is_let_go_of_and_attached_to_again_by_order() {
+    let bench = started();
+    until_state(&bench, "attached");
+    of_remote(&bench, "remote-stop").unwrap();
+    until_state(&bench, "detached");
+    of_remote(&bench, "remote-start").unwrap();
+    until_state(&bench, "attached");
+    of_remote(&bench, "remote-restart").unwrap();
+    until_state(&bench, "attached");
+}
+
+#[test]
+fn the_resource_table_of_a_remote_is_shown_and_what_its_firmware_has_written_to_its_trace() {
+    let bench = started();
+    until_state(&bench, "attached");
+    let table = of_remote(&bench, "remote-table").unwrap();
+    assert!(table["table"].as_str().unwrap().contains("vdev id 7"), "{table}");
+    let traces = of_remote(&bench, "remote-trace").unwrap();
+    assert_eq!(traces["traces"][0]["name"], "trace0");
+    assert!(
+        traces["traces"][0]["text"].as_str().unwrap().starts_with("ready, waiting for a host\n"),
+        "{traces}"
+    );
+}
+
+#[test]
+fn a_remote_that_there_is_not_and_firmware_for_one_that_others_boot_are_refused() {
+    let bench = started();
+    let refusal = bench.ask(&json!({"version": 1, "request": "remote-stop", "name": "dsp"})).unwrap_err();
+    assert_eq!(refusal.code, Code::NotFound);
+    assert!(refusal.message.contains("loopback") && refusal.message.contains("\"dsp\""), "{refusal}");
+    let restart =
+        json!({"version": 1, "request": "remote-restart", "name": "loopback", "firmware": "/x.elf"});
+    let refusal = bench.ask(&restart).unwrap_err();
+    assert_eq!(refusal.code, Code::Remote);
+    assert!(
+        refusal.message.starts_with("remote loopback: this core is started by somebody else"),
+        "{refusal}"
+    );
+}
