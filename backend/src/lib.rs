@@ -12,6 +12,7 @@
 //! | [`rpmsg`] | what rpmsg is: header, name service, addresses. No I/O, no `unsafe`, no virtio |
 //! | [`causes`] | an error with everything that caused it, in one line |
 //! | [`log_limit`] | log lines at a bounded rate |
+//! | [`torn`] | shared memory that is torn away under us, and how to survive that |
 //! | [`softcore`] | the built-in remote core: a simulated firmware, the embedded default and the tests' peer |
 
 pub mod bridge;
@@ -24,3 +25,4 @@ pub mod operate;
 pub mod remote;
 pub mod rpmsg;
 pub mod softcore;
+pub mod torn;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use vhost_device_rpmsg::causes::Causes;
 use vhost_device_rpmsg::operate::cli::{Action, CAPABILITIES, Cli, start_log};
 use vhost_device_rpmsg::operate::serve::serve;
+use vhost_device_rpmsg::torn::handle_bus_errors;
 
 fn main() -> ExitCode {
     let cli = Cli::from_args(std::env::args_os()).unwrap_or_else(|error| error.exit());
@@ -23,7 +24,10 @@ fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
     match cli.action()? {
         Action::PrintCapabilities => println!("{CAPABILITIES}"),
         Action::Check(plan) => print!("{plan}"),
-        Action::Serve(plan) => serve(&plan)?,
+        Action::Serve(plan) => {
+            handle_bus_errors()?;
+            serve(&plan)?;
+        }
         Action::Call(call) => call.run(&mut std::io::stdout())?,
     }
     Ok(())

@@ -19,6 +19,7 @@ use super::policy::Policy;
 use super::to_remote::{Passage, Taken};
 use super::vm::Vm;
 use crate::guest::Queue;
+use crate::guest::port::QueueIndex;
 use crate::log_limit::LogLimit;
 use crate::remote::attach::RpmsgVdev;
 use crate::remote::mailbox::Mailbox;
@@ -247,9 +248,12 @@ impl Relay {
             }
         }
         for index in bits(self.sending | self.receiving) {
-            if let Some(vm) = &mut self.vms[index] {
-                for queue in [&mut vm.to_guest, &mut vm.from_guest].into_iter().flatten() {
-                    queue.publish();
+            let Some(Vm { to_guest, from_guest, account }) = self.vms[index].as_deref_mut() else { continue };
+            for (which, queue) in [(QueueIndex::ToGuest, to_guest), (QueueIndex::FromGuest, from_guest)] {
+                let Some(queue) = queue else { continue };
+                queue.publish();
+                if let Some(fault) = queue.give_up_torn() {
+                    account.queue_broke(which, fault);
                 }
             }
         }

@@ -277,12 +277,19 @@ fn run(mut manager: EventManager<Worker>, id: event_manager::SubscriberId) {
         }
         let now = Instant::now();
         more = worker.sweep(now);
+        let retired = worker.remote.take_retired_mailbox();
+        if retired.is_some() {
+            worker.watched[0] = None;
+        }
         let deadline = worker.set_timer();
         debug_assert!(deadline.is_ok(), "timer");
         let wanted = worker.to_watch();
-        if wanted != worker.watched {
+        if wanted != worker.watched || retired.is_some() {
             let before = mem::replace(&mut worker.watched, wanted);
             if let Ok(mut ops) = manager.event_ops(id) {
+                if let Some(retired) = retired {
+                    forget(&mut ops, remote_events(TOKEN_MAILBOX, (retired.descriptor().as_raw_fd(), false)));
+                }
                 for (token, (old, new)) in REMOTE_TOKENS.into_iter().zip(before.into_iter().zip(wanted)) {
                     watch(&mut ops, token, old, new);
                 }
@@ -331,11 +338,11 @@ impl Worker {
                 Err(found) => fault = Some(found),
             }
         }
-        if let Some(fault) = fault {
-            let change = self.remote.fault(now, fault);
-            self.remote_changed(change);
-            more = true;
-        }
+        // Zeros in the place of what is gone make a fault of their own; the cause comes first.
+        let torn = self.remote.look_at_memory(now);
+        more |= torn.is_some() || fault.is_some();
+        let change = torn.or_else(|| self.remote.fault(now, fault?));
+        self.remote_changed(change);
         let retry = self.stalled_until.filter(|due| *due > now).unwrap_or(now + STALL_RETRY);
         self.stalled_until = self.relays.iter().any(|relay| relay.stalled).then_some(retry);
         let traffic = self.relays.iter_mut().map(Relay::traffic).fold(Traffic::default(), Traffic::and);

@@ -18,7 +18,7 @@
 //! Not offered, since nothing stands behind them: BACKEND_REQ, INFLIGHT_SHMFD, LOG_SHMFD, SHMEM, DEVICE_STATE, STATUS.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use log::Level;
 use thiserror::Error;
@@ -26,15 +26,17 @@ use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatu
 use vhost_user_backend::{Error as DaemonError, VhostUserBackend, VhostUserDaemon};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
-use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
+use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 
-use super::gate::Gate;
+use super::gate::{Gate, Line};
+use super::memory::guards;
 use super::port::{QueueIndex, QueueOwner};
 use super::queue::MAX_QUEUE_SIZE;
 use super::ring::{Ring, Rings, construct, lock};
 use crate::log_limit::LogLimit;
 use crate::rpmsg::VIRTIO_RPMSG_F_NS;
+use crate::torn::Guard;
 
 /// Feature bits of the device.
 pub const FEATURES: u64 = 1 << VIRTIO_F_VERSION_1
@@ -68,12 +70,14 @@ pub fn serve_one(
     let Some(mut listener) = waited else { return Ok(()) };
     let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
     let rings = Rings::default();
-    let device = Arc::new(Device { rings: Arc::clone(&rings) });
-    let daemon = construct(Arc::clone(owner), Arc::clone(&rings), || {
+    let line = Arc::new(Line::default());
+    let device = Arc::new(Device { rings: Arc::clone(&rings), memory: Mutex::default() });
+    let daemon = construct(Arc::clone(owner), Arc::clone(&line), Arc::clone(&rings), || {
         VhostUserDaemon::new(name.to_owned(), device, memory)
     });
     let mut daemon = daemon.map_err(ConnectionError::Start)?;
     daemon.start(&mut listener).map_err(ConnectionError::Start)?;
+    daemon.shutdown_handle().into_iter().for_each(|handle| line.connect(handle));
     daemon.shutdown_handle().into_iter().for_each(|handle| gate.enter(handle));
     log.say(Level::Info, format_args!("vm {name}: front-end connected"));
     let ended = daemon.wait();
@@ -91,6 +95,14 @@ pub fn serve_one(
 /// The device of one connection.
 struct Device {
     rings: Rings,
+    /// The memory that the daemon itself looks into, under guard.
+    memory: Mutex<Option<Guarded>>,
+}
+
+/// Fields are dropped in their order: no guard outlives its memory.
+struct Guarded {
+    _guards: Vec<Guard>,
+    _memory: Arc<GuestMemoryMmap>,
 }
 
 impl Device {
@@ -141,7 +153,9 @@ impl VhostUserBackend for Device {
         vec![0; size as usize]
     }
 
-    fn update_memory(&self, _memory: GuestMemoryAtomic<GuestMemoryMmap>) -> io::Result<()> {
+    fn update_memory(&self, memory: GuestMemoryAtomic<GuestMemoryMmap>) -> io::Result<()> {
+        let memory = memory.memory().into_inner();
+        *lock(&self.memory) = Some(Guarded { _guards: guards(&memory), _memory: memory });
         // The new generation is in place already; the owner works on the old one until the rings have changed hands.
         self.for_each_ring(|ring| ring.change(|_| ()));
         Ok(())

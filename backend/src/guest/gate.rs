@@ -22,6 +22,30 @@ pub struct Gate {
     inside: Mutex<Inside>,
 }
 
+/// The connection of one front-end, by which it can be disconnected.
+#[derive(Default)]
+pub struct Line(Mutex<Option<ShutdownHandle>>);
+
+impl Line {
+    /// The connection is there.
+    pub(super) fn connect(&self, front_end: ShutdownHandle) {
+        *lock(&self.0) = Some(front_end);
+    }
+
+    /// Disconnects the front-end.
+    pub(super) fn hang_up(&self) {
+        if let Some(front_end) = &*lock(&self.0) {
+            front_end.shutdown();
+        }
+    }
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line").finish_non_exhaustive()
+    }
+}
+
 #[derive(Default)]
 struct Inside {
     shut: bool,

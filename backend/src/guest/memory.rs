@@ -11,14 +11,26 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileSlice};
+use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, VolatileSlice};
+
+use crate::torn::Guard;
 
 /// One generation of a VM's memory.
 #[derive(Debug)]
 pub struct GuestMemory {
     regions: Vec<HostRange>,
+    guards: Vec<Guard>,
     /// Keeps the mappings alive.
     _mappings: Arc<GuestMemoryMmap>,
+}
+
+/// Guards for all regions of a memory table. They must not outlive it.
+pub(super) fn guards(mappings: &GuestMemoryMmap) -> Vec<Guard> {
+    let guard = |region: &GuestRegionMmap| {
+        let len = usize::try_from(region.len()).expect("what is mapped has an address");
+        Guard::new(region.as_ptr(), len)
+    };
+    mappings.iter().map(guard).collect()
 }
 
 /// A region of guest memory and where it is mapped.
@@ -38,6 +50,7 @@ unsafe impl Sync for GuestMemory {}
 impl GuestMemory {
     /// Holds on to this generation of a memory table.
     pub fn new(mappings: Arc<GuestMemoryMmap>) -> Arc<Self> {
+        let guards = guards(&mappings);
         let regions = mappings
             .iter()
             .map(|region| HostRange {
@@ -46,7 +59,13 @@ impl GuestMemory {
                 host: region.as_ptr(),
             })
             .collect();
-        Arc::new(GuestMemory { regions, _mappings: mappings })
+        Arc::new(GuestMemory { regions, guards, _mappings: mappings })
+    }
+
+    /// Whether the front-end has torn some of it away.
+    #[inline]
+    pub(super) fn is_torn(&self) -> bool {
+        self.guards.iter().any(Guard::is_torn)
     }
 
     /// Host pointer to the `len` bytes at guest physical address `address`, if they are all in one region.

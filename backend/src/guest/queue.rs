@@ -22,6 +22,7 @@ use thiserror::Error;
 use vm_memory::VolatileSlice;
 
 use super::chain::{Chain, ChainError, Direction};
+use super::gate::Line;
 use super::memory::{GuestMemory, Table};
 
 /// Largest queue that is offered, in entries.
@@ -53,6 +54,8 @@ pub struct QueueSetup {
     pub kick: File,
     /// Where to write to interrupt the guest; `None` if it polls.
     pub call: Option<File>,
+    /// The front-end's connection.
+    pub line: Arc<Line>,
 }
 
 /// Why a queue cannot be set up.
@@ -106,6 +109,9 @@ pub enum QueueFault {
         /// Entries of the queue.
         size: u16,
     },
+    /// Memory that is not there any more.
+    #[error("the front-end has truncated the memory that it had shared, and is disconnected")]
+    MemoryTorn,
     /// A receive buffer that cannot be used. It cannot be returned either: a used length below that of a
     /// header is something a guest must never be given.
     #[error("unusable receive buffer")]
@@ -140,6 +146,8 @@ pub struct Queue {
     armed: bool,
     /// A fault was found: nothing is taken any more.
     broken: bool,
+    /// The front-end's connection, unless it was given up for what it has done to its memory.
+    line: Option<Arc<Line>>,
 }
 
 impl Queue {
@@ -149,7 +157,8 @@ impl Queue {
     /// A size that is no power of two or too large, an address that is misaligned or outside the guest's memory,
     /// a file descriptor that cannot be used without blocking.
     pub fn new(setup: QueueSetup) -> Result<Self, QueueSetupError> {
-        let QueueSetup { memory, size, descriptors, avail, used, event_idx, features, kick, call } = setup;
+        let QueueSetup { memory, size, descriptors, avail, used, event_idx, features, kick, call, line } =
+            setup;
         if !size.is_power_of_two() || size > MAX_QUEUE_SIZE {
             return Err(QueueSetupError::Size { found: size });
         }
@@ -181,6 +190,7 @@ impl Queue {
             signal_once: true,
             armed: false,
             broken: false,
+            line: Some(line),
         })
     }
 
@@ -249,6 +259,16 @@ impl Queue {
     pub fn broken_by(&mut self, fault: QueueFault) -> QueueFault {
         self.broken = true;
         fault
+    }
+
+    /// Gives the front-end up if it has torn memory away that it had shared. That is reported once.
+    #[inline]
+    pub fn give_up_torn(&mut self) -> Option<QueueFault> {
+        if !self.used.memory().is_torn() {
+            return None;
+        }
+        self.line.take()?.hang_up();
+        Some(self.broken_by(QueueFault::MemoryTorn))
     }
 
     /// Bytes in the chain that [`peek`](Self::peek) has found.

@@ -19,6 +19,7 @@ use vhost_user_backend::{VringMutex, VringState, VringStateGuard, VringStateMutG
 use virtio_queue::{Error as QueueError, QueueT};
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 
+use super::gate::Line;
 use super::memory::GuestMemory;
 use super::port::{QueueIndex, QueueOwner};
 use super::queue::{Queue, QueueSetup, QueueSetupError};
@@ -33,15 +34,21 @@ thread_local! {
 
 struct Construction {
     owner: Arc<dyn QueueOwner>,
+    line: Arc<Line>,
     rings: Rings,
 }
 
 /// The rings of one connection, shared by the device and the daemon that made them.
 pub(super) type Rings = Arc<Mutex<Vec<Ring>>>;
 
-/// Makes a daemon by `make`; its vrings are handed to `owner` and collected in `rings`.
-pub(super) fn construct<T>(owner: Arc<dyn QueueOwner>, rings: Rings, make: impl FnOnce() -> T) -> T {
-    UNDER_CONSTRUCTION.set(Some(Construction { owner, rings }));
+/// Makes a daemon by `make`, for the front-end on this line; its vrings are handed to `owner` and collected in `rings`.
+pub(super) fn construct<T>(
+    owner: Arc<dyn QueueOwner>,
+    line: Arc<Line>,
+    rings: Rings,
+    make: impl FnOnce() -> T,
+) -> T {
+    UNDER_CONSTRUCTION.set(Some(Construction { owner, line, rings }));
     let made = make();
     UNDER_CONSTRUCTION.set(None);
     made
@@ -59,6 +66,7 @@ pub(super) struct Ring(Arc<Inner>);
 struct Inner {
     index: QueueIndex,
     owner: Arc<dyn QueueOwner>,
+    line: Arc<Line>,
     memory: Memory,
     /// What the daemon sees; only its bookkeeping, it never works on the ring.
     state: VringMutex<Memory>,
@@ -148,6 +156,7 @@ impl Ring {
                 features: own.features,
                 kick,
                 call: call?,
+                line: Arc::clone(&self.0.line),
             })
         }))
     }
@@ -171,12 +180,13 @@ impl VringT<Memory> for Ring {
     fn new(memory: Memory, max_queue_size: u16) -> Result<Self, QueueError> {
         let state = VringMutex::new(memory.clone(), max_queue_size)?;
         UNDER_CONSTRUCTION.with_borrow(|construction| {
-            let Construction { owner, rings } =
+            let Construction { owner, line, rings } =
                 construction.as_ref().expect("vrings are made within `construct`");
             let mut rings = lock(rings);
             let index = QueueIndex::ALL[rings.len()];
             let own = Mutex::new(Own { size: max_queue_size, ..Own::default() });
-            let ring = Ring(Arc::new(Inner { index, owner: Arc::clone(owner), memory, state, own }));
+            let (owner, line) = (Arc::clone(owner), Arc::clone(line));
+            let ring = Ring(Arc::new(Inner { index, owner, line, memory, state, own }));
             rings.push(ring.clone());
             Ok(ring)
         })

@@ -72,6 +72,7 @@ impl Ram {
             features: 0,
             kick: event(),
             call: Some(self.call.try_clone().unwrap()),
+            line: Arc::default(),
         }
     }
 

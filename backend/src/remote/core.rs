@@ -97,6 +97,9 @@ pub enum Loss {
     /// It was stopped.
     #[error("it is switched off")]
     Stopped,
+    /// Somebody has truncated a file with its memory.
+    #[error("a file with its memory was truncated")]
+    Torn,
 }
 
 /// What a core is doing, for people.
@@ -304,6 +307,20 @@ impl RemoteCore {
         if self.attachment.is_some() && !self.is_cut_off {
             self.watch.see(traffic, now);
         }
+    }
+
+    /// Gives the core up if its memory is not there any more.
+    #[inline]
+    pub fn look_at_memory(&mut self, now: Instant) -> Option<Change> {
+        if !self.memory.as_ref().is_some_and(|memory| memory.carveouts.are_torn()) {
+            return None;
+        }
+        self.memory = None;
+        if self.retired.is_none() {
+            self.retired = self.mailbox.take();
+        }
+        self.retry(now, 0);
+        self.lose(now, Loss::Torn)
     }
 
     /// Takes what the mailbox has received, and sends what waits for the socket.

@@ -17,3 +17,4 @@ mod remote;
 mod sharing;
 mod spoofing;
 mod streaming;
+mod torn;

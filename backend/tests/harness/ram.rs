@@ -47,6 +47,11 @@ impl Ram {
         Ram { mem, file: Arc::new(file) }
     }
 
+    /// Truncates the file, so that the region that comes and goes is gone for everybody who has it.
+    pub fn tear_hotplug_region(&self) {
+        ftruncate(&self.file, MAIN_SIZE as u64).expect("truncated guest RAM");
+    }
+
     /// The mapping itself, for code that works on guest memory.
     pub fn mem(&self) -> &GuestMemoryMmap {
         &self.mem

@@ -194,6 +194,7 @@ impl Guest {
             features: self.features,
             kick: event(),
             call: Some(event()),
+            line: Arc::default(),
         })
         .unwrap()
     }

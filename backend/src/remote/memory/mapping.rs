@@ -6,9 +6,12 @@ use std::ptr::{NonNull, null_mut};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
+use crate::torn::Guard;
+
 /// Bytes of a file, shared with whoever else has mapped them.
 #[derive(Debug)]
 pub(super) struct Mapping {
+    guard: Guard,
     start: NonNull<u8>,
     size: usize,
 }
@@ -31,12 +34,18 @@ impl Mapping {
             mmap(null_mut(), size, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, offset)?
         };
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(Mapping { start, size })
+        Ok(Mapping { guard: Guard::new(start.as_ptr(), size), start, size })
     }
 
     /// Where it starts.
     pub(super) fn as_ptr(&self) -> *mut u8 {
         self.start.as_ptr()
+    }
+
+    /// Whether whoever else has the file has torn some of it away.
+    #[inline]
+    pub(super) fn is_torn(&self) -> bool {
+        self.guard.is_torn()
     }
 
     /// Its size in bytes.

@@ -166,6 +166,12 @@ impl Carveouts {
         self.regions.iter().map(Arc::as_ref)
     }
 
+    /// Whether somebody has truncated a file that is mapped. What was behind reads as zeros.
+    #[inline]
+    pub fn are_torn(&self) -> bool {
+        self.regions.iter().any(|region| region.map.is_torn())
+    }
+
     /// The `len` bytes at device address `address`, which must be a multiple of `align`.
     ///
     /// # Errors
