@@ -62,8 +62,6 @@ pub enum Change {
     Resumed,
     /// It is not there any more.
     Lost(Loss),
-    /// It is not there any more, but its successor is attached already.
-    Rebooted(Vec<RpmsgVdev>),
 }
 
 /// How a remote core was lost.
@@ -78,8 +76,8 @@ pub enum Loss {
     /// A vring is unusable.
     #[error("a vring is unusable")]
     Fault(#[source] VringFault),
-    /// It has booted anew and cannot be attached to.
-    #[error("it has booted anew, but cannot be attached to")]
+    /// It has booted anew.
+    #[error("it has booted anew")]
     Rebooted,
     /// It has booted anew, and is not attached to any more.
     #[error("it has booted anew, and is left alone")]
@@ -145,6 +143,8 @@ pub struct RemoteCore {
     table_of_firmware: Option<u64>,
     /// Whether it has been started by us and has not said that it is ready yet.
     expects_ready: bool,
+    /// Whether it can be attached to without asking, once what it was before has been let go of.
+    is_ready: bool,
     /// Whether it has said so while its memory was being dumped.
     was_ready: bool,
     crashes: Crashes,
@@ -191,6 +191,7 @@ impl RemoteCore {
             chores: None,
             table_of_firmware: None,
             expects_ready: false,
+            is_ready: false,
             was_ready: false,
             crashes: Crashes::default(),
             has_crashed: false,
@@ -345,7 +346,10 @@ impl RemoteCore {
                     return Some(change);
                 }
                 if self.timer.is_some_and(|due| now >= due) {
-                    return self.seek(now);
+                    return match self.is_ready {
+                        true => self.attach(now).map(Change::Attached),
+                        false => self.seek(now),
+                    };
                 }
             }
             _ => {}
@@ -400,18 +404,22 @@ impl RemoteCore {
         {
             return None;
         }
-        let had = self.forget();
-        if had {
+        if self.forget() {
             let verdict = self.crashes.another(&self.config.recovery, now);
             if let Some(change) = self.leave_alone(verdict, Loss::LeftAlone) {
                 return Some(change);
             }
+            return Some(self.succeed(now));
         }
-        match (had, self.attach(now)) {
-            (true, Some(devices)) => Some(Change::Rebooted(devices)),
-            (true, None) => Some(Change::Lost(Loss::Rebooted)),
-            (false, devices) => devices.map(Change::Attached),
-        }
+        self.attach(now).map(Change::Attached)
+    }
+
+    /// The core that was attached has a successor. It is attached to when the bridge has let go of the old vrings, which
+    /// are cleared then.
+    fn succeed(&mut self, now: Instant) -> Change {
+        self.is_ready = true;
+        self.timer = Some(now);
+        Change::Lost(Loss::Rebooted)
     }
 
     fn mailbox_closed(&mut self, now: Instant) -> Option<Change> {
@@ -506,6 +514,7 @@ impl RemoteCore {
     /// Forgets what was attached. Returns whether something was.
     fn forget(&mut self) -> bool {
         self.is_cut_off = false;
+        self.is_ready = false;
         self.watch.end();
         let had = self.attachment.take().is_some();
         self.tell_others();
@@ -522,10 +531,10 @@ impl RemoteCore {
             self.tell_others();
             return Some(Change::Resumed);
         }
-        match (self.forget(), self.attach(now)) {
-            (true, None) => Some(Change::Lost(Loss::Rebooted)),
-            (_, devices) => devices.map(Change::Attached),
+        if self.forget() {
+            return Some(self.succeed(now));
         }
+        self.attach(now).map(Change::Attached)
     }
 
     fn attach(&mut self, now: Instant) -> Option<Vec<RpmsgVdev>> {
@@ -566,6 +575,7 @@ impl RemoteCore {
     }
 
     fn retry(&mut self, now: Instant, attempts: u32) {
+        self.is_ready = false;
         self.attempts = attempts;
         let wait = match attempts {
             _ if self.expects_ready && attempts < EAGER_ATTEMPTS => EAGER_RETRY,

@@ -235,7 +235,8 @@ fn ready_on_an_attached_core_means_that_it_has_rebooted() {
     played.wait();
     assert!(matches!(played.ring(0xF0), Some(Change::Attached(_))));
     played.still.core.reboot().unwrap();
-    assert!(matches!(played.ring(0xF0), Some(Change::Rebooted(_))));
+    assert!(matches!(played.ring(0xF0), Some(Change::Lost(Loss::Rebooted))));
+    assert!(matches!(played.wait(), Some(Change::Attached(_))));
     // Its table is not clean this time: somebody else is its driver.
     assert!(matches!(played.ring(0xF0), Some(Change::Lost(Loss::Rebooted))));
 }
