@@ -136,6 +136,8 @@ pub struct RemoteCore {
     retired: Option<Box<dyn Mailbox>>,
     memory: Option<Mapped>,
     attachment: Option<Attachment>,
+    /// What was attached last: firmware may leave its table as the host has written it.
+    former: Option<Attachment>,
     /// Whether the line to a core that is attached has been cut.
     is_cut_off: bool,
     chores: Option<Chores>,
@@ -187,6 +189,7 @@ impl RemoteCore {
             retired: None,
             memory: None,
             attachment: None,
+            former: None,
             is_cut_off: false,
             chores: None,
             table_of_firmware: None,
@@ -404,7 +407,12 @@ impl RemoteCore {
         {
             return None;
         }
-        if self.forget() {
+        let had = self.forget();
+        // Firmware whose table was put there by a loader starts with what its last run has left in it.
+        if let Some(former) = self.former.take().filter(Attachment::is_untouched) {
+            former.detach();
+        }
+        if had {
             let verdict = self.crashes.another(&self.config.recovery, now);
             if let Some(change) = self.leave_alone(verdict, Loss::LeftAlone) {
                 return Some(change);
@@ -479,8 +487,11 @@ impl RemoteCore {
         });
         match connected {
             Ok((mailbox, is_new)) => {
-                if is_new && let Some(attachment) = &mut self.attachment {
-                    attachment.forsake();
+                if is_new {
+                    self.former = None;
+                    if let Some(attachment) = &mut self.attachment {
+                        attachment.forsake();
+                    }
                 }
                 self.mailbox = Some(mailbox);
                 self.connected_at = now;
@@ -516,7 +527,9 @@ impl RemoteCore {
         self.is_cut_off = false;
         self.is_ready = false;
         self.watch.end();
-        let had = self.attachment.take().is_some();
+        let attachment = self.attachment.take();
+        let had = attachment.is_some();
+        self.former = attachment.or(self.former.take());
         self.tell_others();
         had
     }
@@ -559,6 +572,7 @@ impl RemoteCore {
                 self.log.say(log::Level::Info, format_args!("remote {}: attached", self.config.name));
                 self.last_trouble.clear();
                 self.attachment = Some(attachment);
+                self.former = None;
                 self.timer = None;
                 self.has_crashed = false;
                 self.crashes.up(now);

@@ -237,8 +237,25 @@ fn ready_on_an_attached_core_means_that_it_has_rebooted() {
     played.still.core.reboot().unwrap();
     assert!(matches!(played.ring(0xF0), Some(Change::Lost(Loss::Rebooted))));
     assert!(matches!(played.wait(), Some(Change::Attached(_))));
-    // Its table is not clean this time: somebody else is its driver.
+    // Its table is not clean this time, and not as we have left it: somebody else is its driver.
+    let gfeatures = played.still.vdev() + 16;
+    played.still.poke(gfeatures, &[0xFF]);
     assert!(matches!(played.ring(0xF0), Some(Change::Lost(Loss::Rebooted))));
+    assert!(played.wait().is_none());
+}
+
+#[test]
+fn firmware_that_boots_with_its_table_as_we_have_left_it_is_attached_to_again() {
+    let mut played = Played::new(None);
+    played.wait();
+    assert!(matches!(played.ring(0xF0), Some(Change::Attached(_))));
+    assert!(matches!(played.ring(0xF0), Some(Change::Lost(Loss::Rebooted))));
+    assert!(matches!(played.wait(), Some(Change::Attached(_))));
+    assert!(matches!(played.ring(0xF1), Some(Change::Lost(Loss::Crashed))));
+    assert!(matches!(played.ring(0xF0), Some(Change::Attached(_))));
+    // Without a boot in between nobody may pull the vrings from under it.
+    assert!(matches!(played.ring(0xF1), Some(Change::Lost(Loss::Crashed))));
+    assert!(played.ring(0xF7).is_none());
 }
 
 #[test]
