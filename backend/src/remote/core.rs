@@ -41,11 +41,11 @@ use crate::log_limit::LogLimit;
 pub use order::{Inspection, NoFirmware, Order};
 
 /// Between two attempts to reach a remote core that is not there.
-const RETRY: Duration = Duration::from_millis(100);
+const RETRY: Duration = Duration::from_millis(20);
 /// Between two attempts once the first ones have failed.
 const SLOW_RETRY: Duration = Duration::from_secs(1);
 /// Attempts before the slow interval.
-const FAST_ATTEMPTS: u32 = 20;
+const FAST_ATTEMPTS: u32 = 100;
 /// Attempts within a moment of a start: the core is about to come.
 const EAGER_ATTEMPTS: u32 = 100;
 /// Between these.

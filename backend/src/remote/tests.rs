@@ -5,11 +5,14 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
 use super::attach::{AttachError, Attachment, attach};
-use super::config::{MailboxConfig, MemoryConfig, RemoteConfig, VringsConfig};
+use super::config::{BootConfig, MailboxConfig, MemoryConfig, RemoteConfig, VringsConfig};
 use super::core::{Change, Loss, RemoteCore};
 use super::layout::Layout;
 use super::memory::{Access, Carveouts, Region};
+use super::power::Switch;
 use crate::causes::Causes;
 use crate::softcore::{Config, Memory, SoftCore};
 
@@ -224,7 +227,7 @@ fn state_is_asked_again_and_again_until_the_core_answers() {
 
 #[test]
 fn a_silent_core_is_attached_by_its_table_after_the_configured_time() {
-    let mut played = Played::new(Some(Duration::from_millis(350)));
+    let mut played = Played::new(Some(Duration::from_millis(70)));
     let changes: Vec<_> = (0..5).map(|_| played.wait().is_some()).collect();
     assert_eq!(changes, [false, false, false, false, true]);
 }
@@ -270,6 +273,52 @@ fn a_crash_is_reported_and_a_later_boot_is_found() {
     assert_eq!(played.heard(), [0xF6]);
     played.still.core.reboot().unwrap();
     assert!(matches!(played.ring(0xF7), Some(Change::Attached(_))));
+}
+
+/// A core that a command starts and another one stops.
+fn booted(start: &str, stop: &str) -> Played {
+    let command = |script: &str| ["sh", "-c", script].map(str::to_owned).to_vec();
+    let switch = Switch::Command { start: command(start), stop: command(stop) };
+    let boot = BootConfig { firmware: None, switch, on_demand: false };
+    Played::with(|config| RemoteConfig { boot: Some(boot), ..config })
+}
+
+#[test]
+fn a_core_that_was_ready_before_its_start_command_had_ended_is_asked() {
+    let mut played = booted("true", "true");
+    played.wait();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut heard = Vec::new();
+    while heard.is_empty() {
+        assert!(Instant::now() < deadline, "nobody asks the core");
+        assert!(played.host.on_chores(played.now).is_none());
+        heard = played.heard();
+        std::thread::yield_now();
+    }
+    assert_eq!(heard, [0xF6]);
+    played.wait();
+    assert_eq!(played.heard(), [0xF6], "and again");
+}
+
+#[test]
+fn a_core_that_is_being_started_when_the_program_ends_is_stopped_after_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    for pipe in ["begun", "go-on"] {
+        mknodat(CWD, path(pipe), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    }
+    let start =
+        format!("cd {:?}; echo begun >begun; read -r word <go-on; echo start >>journal", directory.path());
+    let mut played = booted(&start, &format!("echo stop >>{:?}", path("journal")));
+    played.wait();
+    assert_eq!(std::fs::read_to_string(path("begun")).unwrap(), "begun\n");
+
+    let mut host = played.host;
+    let end = std::thread::spawn(move || host.end());
+    std::fs::write(path("go-on"), "go on\n").unwrap();
+    end.join().unwrap();
+
+    assert_eq!(std::fs::read_to_string(path("journal")).unwrap(), "start\nstop\n");
 }
 
 #[test]

@@ -89,7 +89,7 @@ impl RemoteCore {
                 }
             }
         }
-        if let Some(chores) = &self.chores {
+        if let Some(chores) = &mut self.chores {
             chores.give(chore);
         }
         self.phase = Phase::Busy;
@@ -101,7 +101,7 @@ impl RemoteCore {
     pub fn on_chores(&mut self, now: Instant) -> Option<Change> {
         self.chores.as_ref()?.acknowledge();
         let mut change = None;
-        while let Some(done) = self.chores.as_ref()?.take() {
+        while let Some(done) = self.chores.as_mut()?.take() {
             change = self.done(now, done).or(change);
         }
         change
@@ -129,10 +129,11 @@ impl RemoteCore {
                 info!("remote {name}: started");
                 self.phase = Phase::Up;
                 self.expects_ready = true;
-                self.attempts = 0;
                 if !self.is_wanted() {
                     return self.stop(now);
                 }
+                // It may have said that it is ready before anybody could hear it.
+                self.retry(now, 0);
                 return self.seek(now);
             }
             Done::Started(Err(error)) => self.cannot_start(now, &error),
