@@ -51,6 +51,11 @@ impl Event {
     pub(crate) const ALL: [Event; 7] =
         [Event::Crash, Event::Cut, Event::Kill, Event::Hang, Event::Reset, Event::Garbage, Event::ReadyTwice];
 
+    /// Whether it may cost messages of VMs that are idle: those that it takes itself, or that are sent in between.
+    fn costs_messages(self) -> bool {
+        matches!(self, Event::Reset | Event::Garbage | Event::ReadyTwice)
+    }
+
     /// Whether the core stays away until it is brought back.
     fn stays_away(self) -> bool {
         !matches!(self, Event::Cut | Event::Reset | Event::ReadyTwice)
@@ -272,7 +277,7 @@ impl Cell {
             outcome.unexplained += received.lost.abs_diff(lost + not_running);
         }
         outcome.unexplained += outcome.sent.abs_diff(consumed + outcome.lost + outcome.not_running);
-        if self.load == Load::Idle && self.event != Event::Reset && self.event != Event::Garbage {
+        if self.load == Load::Idle && !self.event.costs_messages() {
             assert_eq!(outcome.lost + outcome.not_running, 0, "nothing was under way");
         }
         outcome

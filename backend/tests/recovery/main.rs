@@ -14,6 +14,7 @@ mod ledger;
 
 mod booted;
 mod cell;
+mod figures;
 mod policies;
 mod table;
 mod vm;
@@ -38,6 +39,11 @@ fn main() -> ExitCode {
             trials.extend(COUNTS.map(|count| cell_trial(event, load, count, &table)));
         }
     }
+    let figures = Trial::test("figures", || {
+        figures::print_all();
+        Ok(())
+    });
+    trials.push(figures.with_ignored_flag(true));
     let conclusion = run(&arguments, trials);
     print!("{}", table.lock().unwrap_or_else(PoisonError::into_inner));
     conclusion.exit_code()
