@@ -140,6 +140,8 @@ pub struct RemoteCore {
     former: Option<Attachment>,
     /// Whether the line to a core that is attached has been cut.
     is_cut_off: bool,
+    /// Whether it was so because the core does not answer.
+    is_silent: bool,
     chores: Option<Chores>,
     /// Where the firmware that was loaded has its table.
     table_of_firmware: Option<u64>,
@@ -191,6 +193,7 @@ impl RemoteCore {
             attachment: None,
             former: None,
             is_cut_off: false,
+            is_silent: false,
             chores: None,
             table_of_firmware: None,
             expects_ready: false,
@@ -324,7 +327,8 @@ impl RemoteCore {
         if signals.crashed {
             return self.lose(now, Loss::Crashed);
         }
-        if signals.running && (self.attachment.is_none() || self.is_cut_off) {
+        let is_there = signals.running || self.is_silent && signals.echo;
+        if is_there && (self.attachment.is_none() || self.is_cut_off) {
             return self.attach_running(now);
         }
         None
@@ -388,16 +392,24 @@ impl RemoteCore {
                 }
                 None
             }
-            // It may be slow: it is asked again, and goes on where it was if it answers.
-            Finding::Silent if self.config.recovery.policy == RecoveryPolicy::Reattach => {
-                self.watch.end();
-                self.is_cut_off = true;
-                self.retry(now, 0);
-                Some(Change::CutOff(Loss::Silent))
-            }
-            Finding::Silent => self.lose(now, Loss::Silent),
+            Finding::Silent => self.does_not_answer(now, Loss::Silent),
+            Finding::Hangs(since) if self.watch.can_ask() => self.does_not_answer(now, Loss::Hangs(since)),
             Finding::Hangs(since) => self.lose(now, Loss::Hangs(since)),
         }
+    }
+
+    /// It was asked whether it is well. Unless it is ours to reboot it may only be slow: it is asked again and again, and
+    /// goes on where it was if it answers.
+    fn does_not_answer(&mut self, now: Instant, loss: Loss) -> Option<Change> {
+        if self.config.recovery.policy != RecoveryPolicy::Reattach {
+            return self.lose(now, loss);
+        }
+        self.watch.end();
+        self.is_cut_off = true;
+        self.is_silent = true;
+        self.tell_others();
+        self.retry(now, 0);
+        Some(Change::CutOff(loss))
     }
 
     /// The remote has booted.
@@ -436,13 +448,14 @@ impl RemoteCore {
             return None;
         }
         self.retry(now, 0);
+        self.is_silent = false;
         let is_ours = self.config.boot.is_some() && self.config.recovery.policy == RecoveryPolicy::Reboot;
         let is_for_good = matches!(self.config.mailbox, MailboxConfig::Stream(_));
-        if self.attachment.is_none() || self.is_cut_off {
-            return None;
-        }
         if is_ours {
             return self.lose(now, Loss::Closed);
+        }
+        if self.attachment.is_none() || self.is_cut_off {
+            return None;
         }
         if is_for_good {
             self.forget();
@@ -465,6 +478,14 @@ impl RemoteCore {
             if change.is_some() || self.mailbox.is_none() || self.timer.is_none() {
                 return change;
             }
+        }
+        if self.is_silent {
+            // Its table says nothing of whether it lives.
+            if let Some(mailbox) = &mut self.mailbox {
+                mailbox.request(Request::Echo);
+            }
+            self.retry(now, self.attempts.saturating_add(1));
+            return None;
         }
         let silent = now.duration_since(self.connected_at);
         if self.config.attach_after.is_some_and(|limit| silent >= limit) {
@@ -525,6 +546,7 @@ impl RemoteCore {
     /// Forgets what was attached. Returns whether something was.
     fn forget(&mut self) -> bool {
         self.is_cut_off = false;
+        self.is_silent = false;
         self.is_ready = false;
         self.watch.end();
         let attachment = self.attachment.take();
@@ -537,8 +559,9 @@ impl RemoteCore {
     /// Attaches to a core that has been up before: one that we know, or one that is new to us.
     fn attach_running(&mut self, now: Instant) -> Option<Change> {
         if self.is_cut_off && self.attachment.as_ref().is_some_and(Attachment::is_untouched) {
-            info!("remote {}: its doorbell is back, going on", self.config.name);
+            info!("remote {}: it is back, going on", self.config.name);
             self.is_cut_off = false;
+            self.is_silent = false;
             self.timer = None;
             self.watch.begin(now);
             self.tell_others();

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::attach::{AttachError, Attachment, attach};
-use super::config::{BootConfig, MailboxConfig, MemoryConfig, RemoteConfig, VringsConfig};
-use super::core::{Change, Loss, RemoteCore};
+use super::config::{BootConfig, MailboxConfig, MemoryConfig, RemoteConfig, VringsConfig, WatchConfig};
+use super::core::{Change, Loss, RemoteCore, State};
 use super::layout::Layout;
 use super::memory::{Access, Carveouts, Region};
 use super::power::Switch;
+use super::recovery::{RecoveryConfig, RecoveryPolicy};
 use crate::causes::Causes;
 use crate::softcore::{Config, Memory, SoftCore};
 
@@ -280,7 +281,8 @@ fn booted(start: &str, stop: &str) -> Played {
     let command = |script: &str| ["sh", "-c", script].map(str::to_owned).to_vec();
     let switch = Switch::Command { start: command(start), stop: command(stop) };
     let boot = BootConfig { firmware: None, switch, on_demand: false };
-    Played::with(|config| RemoteConfig { boot: Some(boot), ..config })
+    let recovery = RecoveryConfig { policy: RecoveryPolicy::Reboot, ..RecoveryConfig::default() };
+    Played::with(|config| RemoteConfig { boot: Some(boot), recovery, ..config })
 }
 
 #[test]
@@ -298,6 +300,48 @@ fn a_core_that_was_ready_before_its_start_command_had_ended_is_asked() {
     assert_eq!(heard, [0xF6]);
     played.wait();
     assert_eq!(played.heard(), [0xF6], "and again");
+}
+
+#[test]
+fn a_core_that_does_not_answer_is_asked_until_it_does_and_its_table_is_no_answer() {
+    let mut played = Played::with(|config| RemoteConfig {
+        attach_after: Some(Duration::from_millis(1)),
+        watch: WatchConfig { heartbeat: Some(Duration::from_secs(1)), ..WatchConfig::default() },
+        ..config
+    });
+    played.wait();
+    assert!(matches!(played.ring(0xF7), Some(Change::Attached(_))));
+    assert!(played.wait().is_none());
+    assert!(matches!(played.wait(), Some(Change::CutOff(Loss::Silent))));
+    played.heard();
+    for _ in 0..200 {
+        assert!(played.wait().is_none());
+        assert_eq!(played.heard(), [0xF4]);
+    }
+    assert!(matches!(played.ring(0xF5), Some(Change::Resumed)));
+}
+
+#[test]
+fn a_booted_core_that_dies_before_it_is_attached_to_is_started_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = directory.path().join("journal");
+    let mut played = booted(&format!("echo start >>{journal:?}"), &format!("echo stop >>{journal:?}"));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let until = |played: &mut Played, is_done: &dyn Fn(&mut Played) -> bool| {
+        while !is_done(played) {
+            assert!(Instant::now() < deadline, "{:?}", std::fs::read_to_string(&journal));
+            played.host.on_chores(played.now);
+            played.host.on_timer(played.now);
+            std::thread::yield_now();
+        }
+    };
+    until(&mut played, &|played| !played.heard().is_empty());
+    played.bell.shutdown(std::net::Shutdown::Both).unwrap();
+    assert!(played.host.on_mailbox(played.now).is_none());
+    assert_eq!(played.host.state(), State::Crashed);
+    until(&mut played, &|_| {
+        std::fs::read_to_string(&journal).is_ok_and(|journal| journal.starts_with("start\nstop\nstart\n"))
+    });
 }
 
 #[test]

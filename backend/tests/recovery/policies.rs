@@ -5,6 +5,7 @@ use std::fs;
 use object::LittleEndian;
 use object::elf::{FileHeader64, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 use vhost_device_rpmsg::remote::resource_table::ResourceTable;
 
@@ -205,9 +206,19 @@ pub(crate) fn a_core_that_misses_a_heartbeat_is_started_anew() {
     assert_eq!(house.journal(), ["start core", "stop core", "start core"]);
 }
 
-pub(crate) fn a_core_that_missed_a_heartbeat_and_goes_on_has_lost_nothing() {
+pub(crate) fn a_core_that_does_not_answer_for_a_while_and_goes_on_has_lost_nothing() {
+    // At whatever rate it is asked, its table does not stand for an answer.
+    for watch in
+        ["heartbeat = \"100ms\"", "hang-after = \"50ms\"", "heartbeat = \"50ms\"\nattach-after = \"1ms\""]
+    {
+        goes_on_after_it_has_not_answered(watch);
+    }
+}
+
+fn goes_on_after_it_has_not_answered(watch: &str) {
+    let head = "name = \"core\"\n";
     let mut rig = Rig::start_with(Plan::with_sessions(1), |config| {
-        config.replacen("name = \"core\"\n", "name = \"core\"\nheartbeat = \"100ms\"\n", 1)
+        config.replacen(head, &format!("{head}{watch}\n"), 1)
     });
     let mut guest = rig.guest(0);
     let address = guest.wait_service(ECHO);
@@ -218,13 +229,32 @@ pub(crate) fn a_core_that_missed_a_heartbeat_and_goes_on_has_lost_nothing() {
     guest.flush();
 
     guest.wait_service_gone(ECHO);
+    let news = guest.news().len();
     rig.core().command("resume");
 
     for number in 0..10_u8 {
         assert_eq!(guest.recv().payload, [number]);
     }
     echoes(&mut guest);
-    rig.program().wait_log("its doorbell is back, going on");
+    assert_eq!(guest.news().len(), news + SERVICES, "it was back once");
+    rig.program().wait_log("it is back, going on");
+}
+
+pub(crate) fn a_core_whose_watchdog_fires_is_started_anew() {
+    let dir = TempDir::new().unwrap();
+    let watchdog = dir.path().join("watchdog");
+    mknodat(CWD, &watchdog, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let remote = format!("watchdog = {watchdog:?}");
+    let mut house = House::start(&[("core", Said { remote: &remote, ..Said::default() })]);
+    let mut guest = house.guest("core", 0);
+    echoes(&mut guest);
+
+    fs::write(&watchdog, "!").unwrap();
+    house.program().wait_log("lost: its watchdog has fired");
+
+    guest.wait_service_gone(ECHO);
+    echoes(&mut guest);
+    assert_eq!(house.journal(), ["start core", "stop core", "start core"]);
 }
 
 pub(crate) fn a_core_that_keeps_messages_but_answers_is_not_taken_for_hung_and_one_that_does_not_is() {

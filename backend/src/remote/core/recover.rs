@@ -17,6 +17,11 @@ impl RemoteCore {
         if !had && self.config.boot.is_none() {
             return None;
         }
+        if !had {
+            let name = &self.config.name;
+            let text = format_args!("remote {name}: lost before it could be attached to: {}", Causes(&loss));
+            self.log.say(log::Level::Warn, text);
+        }
         self.has_crashed = true;
         self.was_ready = false;
         if !self.dump(now) {
