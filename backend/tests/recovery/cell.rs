@@ -115,8 +115,9 @@ struct Cell {
 pub(crate) fn play(event: Event, load: Load, count: u8) -> Outcome {
     let mut rig = Rig::prepare(Plan::with_sessions(count));
     let watch = match (event, load) {
-        (Event::Hang, Load::Idle) => "heartbeat = \"100ms\"\n",
-        (Event::Hang, Load::Streaming) => "hang-after = \"100ms\"\n",
+        // Long enough for a core that lives to answer on a busy machine.
+        (Event::Hang, Load::Idle) => "heartbeat = \"1s\"\n",
+        (Event::Hang, Load::Streaming) => "hang-after = \"500ms\"\n",
         _ => "",
     };
     let head = "name = \"core\"\n";

@@ -98,5 +98,8 @@ fn policy_trials() -> Vec<Trial> {
         a_core_that_keeps_messages_but_answers_is_not_taken_for_hung_and_one_that_does_not_is,
         at_the_end_an_attached_core_has_its_clean_table_back_and_goes_on_without_us,
         at_the_end_a_booted_core_is_stopped,
+        a_core_that_says_ready_and_has_its_table_as_we_left_it_is_attached_to_again,
+        a_crash_of_one_core_is_not_noticed_by_the_vms_of_another,
+        a_core_that_is_needed_on_and_off_in_quick_succession_is_started_and_stopped_in_turn,
     ]
 }

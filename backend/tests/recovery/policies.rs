@@ -13,6 +13,7 @@ use crate::booted::{House, Said};
 use crate::harness::guest::Guest;
 use crate::harness::rig::{Plan, Rig};
 use crate::harness::softcore::{DEVICE_ADDRESS, MEMORY_SIZE};
+use crate::harness::stream::EchoStream;
 use crate::vm::ECHO;
 
 const HERE: u32 = 1024;
@@ -20,6 +21,8 @@ const HERE: u32 = 1024;
 const SERVICES: usize = 6;
 /// What a host asks a core that it has doubts about.
 const ECHO_REQUEST: u8 = 0xF4;
+/// What a core says once it has booted.
+const READY: u8 = 0xF0;
 
 fn echoes(guest: &mut Guest) {
     let address = guest.wait_service(ECHO);
@@ -194,7 +197,7 @@ pub(crate) fn a_core_is_started_after_the_one_it_counts_on_and_stopped_before_it
 }
 
 pub(crate) fn a_core_that_misses_a_heartbeat_is_started_anew() {
-    let mut house = House::start(&[("core", Said { remote: "heartbeat = \"100ms\"", ..Said::default() })]);
+    let mut house = House::start(&[("core", Said { remote: "heartbeat = \"1s\"", ..Said::default() })]);
     let mut guest = house.guest("core", 0);
     echoes(&mut guest);
 
@@ -207,10 +210,10 @@ pub(crate) fn a_core_that_misses_a_heartbeat_is_started_anew() {
 }
 
 pub(crate) fn a_core_that_does_not_answer_for_a_while_and_goes_on_has_lost_nothing() {
-    // At whatever rate it is asked, its table does not stand for an answer.
-    for watch in
-        ["heartbeat = \"100ms\"", "hang-after = \"50ms\"", "heartbeat = \"50ms\"\nattach-after = \"1ms\""]
-    {
+    // However soon a silent core may be attached to, its table does not stand for an answer.
+    let watches =
+        ["heartbeat = \"1s\"", "hang-after = \"500ms\"", "heartbeat = \"1s\"\nattach-after = \"1ms\""];
+    for watch in watches {
         goes_on_after_it_has_not_answered(watch);
     }
 }
@@ -261,7 +264,7 @@ pub(crate) fn a_core_that_keeps_messages_but_answers_is_not_taken_for_hung_and_o
     let plan = Plan { core: vec!["--keep-buffers", "4"], ..Plan::with_sessions(1) };
     let mut rig = Rig::prepare(plan);
     let head = "name = \"core\"\n";
-    let config = rig.config().replacen(head, &format!("{head}hang-after = \"20ms\"\n"), 1);
+    let config = rig.config().replacen(head, &format!("{head}hang-after = \"300ms\"\n"), 1);
     fs::write(rig.config_path(), config).unwrap();
     let wire = rig.start_core_behind_a_wire();
     rig.start_program();
@@ -271,7 +274,7 @@ pub(crate) fn a_core_that_keeps_messages_but_answers_is_not_taken_for_hung_and_o
         guest.echo(HERE, address, &[number]);
     }
 
-    wire.wait_to_core(ECHO_REQUEST, 5);
+    wire.wait_to_core(ECHO_REQUEST, 3);
 
     for number in 0..100_u8 {
         guest.echo(HERE, address, &[number]);
@@ -313,4 +316,62 @@ pub(crate) fn at_the_end_a_booted_core_is_stopped() {
 
     assert!(!house.is_alive("core"));
     assert_eq!(house.journal(), ["start core", "stop core"]);
+}
+
+pub(crate) fn a_core_that_says_ready_and_has_its_table_as_we_left_it_is_attached_to_again() {
+    let mut rig = Rig::prepare(Plan::with_sessions(1));
+    let wire = rig.start_core_behind_a_wire();
+    rig.start_program();
+    let mut guest = rig.guest(0);
+    echoes(&mut guest);
+
+    for cycles in 1..=3 {
+        wire.put_to_host(&[READY]);
+
+        guest.until("services told again", |guest| {
+            guest.drain();
+            guest.news().len() >= (1 + 2 * cycles) * SERVICES
+        });
+        echoes(&mut guest);
+        assert_eq!(guest.news().len(), (1 + 2 * cycles) * SERVICES);
+    }
+}
+
+pub(crate) fn a_crash_of_one_core_is_not_noticed_by_the_vms_of_another() {
+    let mut house = House::start(&[("core", Said::default()), ("other", Said::default())]);
+    let mut victim = house.guest("core", 0);
+    let mut bystander = house.guest("other", 0);
+    echoes(&mut victim);
+    echoes(&mut bystander);
+    let address = bystander.wait_service(ECHO);
+    let mut stream = EchoStream::new(1, HERE, address).window(64);
+    stream.run(&mut bystander, 200, 150);
+
+    crash(&mut house, &mut victim);
+
+    let (sent, received) = (stream.sent() + 200, stream.received() + 150);
+    stream.run(&mut bystander, sent, received);
+    echoes(&mut victim);
+    stream.finish(&mut bystander, 200);
+    assert_eq!(bystander.news().len(), SERVICES);
+    let journal = house.journal();
+    assert_eq!(journal.iter().filter(|line| line.ends_with("other")).count(), 1, "{journal:?}");
+}
+
+pub(crate) fn a_core_that_is_needed_on_and_off_in_quick_succession_is_started_and_stopped_in_turn() {
+    let mut house = House::start(&[("core", Said { boot: "when = \"needed\"", ..Said::default() })]);
+    for vm in [0, 1].repeat(10) {
+        // Gone in the middle of the start, or of the stop after that.
+        drop(house.guest("core", vm));
+    }
+    let mut guest = house.guest("core", 0);
+    echoes(&mut guest);
+    drop(guest);
+    house.end();
+
+    let journal = house.journal();
+    let in_turn = ["start core", "stop core"].into_iter().cycle().take(journal.len());
+    assert!(journal.iter().eq(in_turn), "{journal:?}");
+    assert_eq!(journal.last().unwrap(), "stop core");
+    assert!(!house.is_alive("core"));
 }
