@@ -1,9 +1,11 @@
 //! What happens when VMs, their drivers and the remote come and go.
 
 use std::fs::File;
+use std::time::Instant;
 
 use log::warn;
 
+use super::aliases::Alias;
 use super::counters::Reason;
 use super::directory::Withdrawn;
 use super::fairness::BRIDGE;
@@ -14,7 +16,8 @@ use super::vm::Vm;
 use crate::guest::Queue;
 use crate::guest::port::QueueIndex;
 use crate::remote::attach::RpmsgVdev;
-use crate::rpmsg::address::Slot;
+use crate::remote::messages::Arrival;
+use crate::rpmsg::address::{HostAddress, Slot, from_host};
 use crate::rpmsg::{ANNOUNCEMENT_LEN, Announcement, AnnouncementKind};
 
 /// A device whose remote cannot be reached.
@@ -140,8 +143,8 @@ impl Relay {
     }
 
     /// The remote is there, and nothing is known of its services yet.
-    pub(super) fn attached(&mut self, device: RpmsgVdev) {
-        self.lost();
+    pub(super) fn attached(&mut self, device: RpmsgVdev, now: Instant) {
+        self.lost(now);
         self.suspended.clear();
         self.farewells.clear();
         self.held = Held::new(device.inbound.count());
@@ -160,7 +163,8 @@ impl Relay {
     }
 
     /// The remote cannot be reached. It may go on later, with the vrings as they are.
-    pub(super) fn cut_off(&mut self) {
+    pub(super) fn cut_off(&mut self, now: Instant) {
+        self.take_the_last(now);
         let Some(device) = self.device.take() else { return };
         let unconsumed = device.outbound.unconsumed();
         let owners =
@@ -189,14 +193,18 @@ impl Relay {
     }
 
     /// The remote is gone, and what it had not consumed is lost with it.
-    pub(super) fn lost(&mut self) {
-        if self.device.is_some() {
-            self.cut_off();
-        }
+    pub(super) fn lost(&mut self, now: Instant) {
+        self.cut_off(now);
         self.suspended.clear();
-        let Some(Parked { owners, .. }) = self.parked.take() else { return };
+        let Some(Parked { mut device, owners }) = self.parked.take() else { return };
+        self.count_late_messages(&mut device);
+        // It may have gone on for a while after it was cut off. A vring with garbage in it says no more.
+        let _ = device.outbound.reclaim(|_| {});
         let mut lost = 0;
-        for (_, owner) in owners {
+        for (buffer, owner) in owners {
+            if !device.outbound.vring().is_with_remote(buffer) {
+                continue;
+            }
             if owner != BRIDGE {
                 lost += 1;
             }
@@ -207,6 +215,47 @@ impl Relay {
         }
         if lost > 0 {
             warn!("remote {}: {lost} messages that it had not consumed are lost", self.name);
+        }
+    }
+
+    /// Takes what the remote has done so far: what it has sent is delivered, and what it has consumed is not lost. Signals
+    /// overtake what is in the vrings.
+    fn take_the_last(&mut self, now: Instant) {
+        let Some(device) = &self.device else { return };
+        let count = device.inbound.count();
+        // A vring with garbage in it says no more.
+        let _ = self.take_from_remote(now, count.into());
+        self.serve_receivers();
+        if let Some(device) = &mut self.device {
+            let _ = device.outbound.reclaim(|buffer| {
+                self.fairness.returned(buffer);
+            });
+        }
+    }
+
+    /// Counts what the remote has sent while it could not be reached: its services are gone, nobody takes it any more.
+    fn count_late_messages(&mut self, device: &mut RpmsgVdev) {
+        for _ in 0..device.inbound.count() {
+            let Ok(Some(arrival)) = device.inbound.take() else { return };
+            let Arrival::Message(message) = arrival else {
+                self.malformed += 1;
+                continue;
+            };
+            let dst = message.header.dst;
+            let slot = match (self.aliases.find(dst), from_host(dst)) {
+                (Some(Alias::Endpoint { slot, .. }), _) | (None, HostAddress::Guest { slot, .. }) => {
+                    Some(slot)
+                }
+                (None, HostAddress::NameService) => continue,
+                _ => None,
+            };
+            match slot.and_then(|slot| self.vms[usize::from(slot.number())].as_deref_mut()) {
+                Some(vm) => {
+                    let detail = format_args!("from {:#x} to {dst:#x}", message.header.src);
+                    vm.account.drop_message(Reason::RemoteLost, None, &detail);
+                }
+                None => self.misdirected += 1,
+            }
         }
     }
 

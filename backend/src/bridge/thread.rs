@@ -342,7 +342,7 @@ impl Worker {
         let torn = self.remote.look_at_memory(now);
         more |= torn.is_some() || fault.is_some();
         let change = torn.or_else(|| self.remote.fault(now, fault?));
-        self.remote_changed(change);
+        self.remote_changed(change, now);
         let retry = self.stalled_until.filter(|due| *due > now).unwrap_or(now + STALL_RETRY);
         self.stalled_until = self.relays.iter().any(|relay| relay.stalled).then_some(retry);
         let traffic = self.relays.iter_mut().map(Relay::traffic).fold(Traffic::default(), Traffic::and);
@@ -368,34 +368,30 @@ impl Worker {
     }
 
     /// Something has become of the remote.
-    fn remote_changed(&mut self, change: Option<Change>) {
+    fn remote_changed(&mut self, change: Option<Change>, now: Instant) {
         let remote = self.remote.name();
         match change {
             None => {}
-            Some(Change::Attached(devices)) => self.attached(devices),
-            Some(Change::Rebooted(devices)) => {
-                self.log.say(Level::Warn, format_args!("remote {remote}: has booted anew"));
-                self.attached(devices);
-            }
+            Some(Change::Attached(devices)) => self.attached(devices, now),
             Some(Change::CutOff(loss)) => {
                 self.log.say(Level::Warn, format_args!("remote {remote}: lost: {}", Causes(&loss)));
-                self.relays.iter_mut().for_each(Relay::cut_off);
+                self.relays.iter_mut().for_each(|relay| relay.cut_off(now));
             }
             Some(Change::Resumed) => self.relays.iter_mut().for_each(Relay::resumed),
             Some(Change::Lost(loss)) => {
                 self.log.say(Level::Warn, format_args!("remote {remote}: lost: {}", Causes(&loss)));
-                self.relays.iter_mut().for_each(Relay::lost);
+                self.relays.iter_mut().for_each(|relay| relay.lost(now));
             }
         }
     }
 
-    fn attached(&mut self, devices: Vec<RpmsgVdev>) {
+    fn attached(&mut self, devices: Vec<RpmsgVdev>, now: Instant) {
         let found = devices.len();
         for (vdev, device) in devices.into_iter().enumerate() {
-            self.relay(vdev).attached(device);
+            self.relay(vdev).attached(device, now);
         }
         for relay in &mut self.relays[found..] {
-            relay.lost();
+            relay.lost(now);
             warn!("remote {}: there is no such device, the remote core has {found}", relay.name);
         }
     }
@@ -422,8 +418,9 @@ impl Worker {
     /// Lets the remote know whether any VM uses it.
     fn tell_need(&mut self) {
         let is_needed = self.relays.iter().any(Relay::is_used);
-        let change = self.remote.needed(is_needed, Instant::now());
-        self.remote_changed(change);
+        let now = Instant::now();
+        let change = self.remote.needed(is_needed, now);
+        self.remote_changed(change, now);
     }
 
     /// Sets the timer for whatever is due first.
@@ -487,8 +484,8 @@ impl Worker {
                 self.tell_need();
             }
             Command::Order(order) => {
-                let result =
-                    self.remote.order(&order, Instant::now()).map(|change| self.remote_changed(change));
+                let now = Instant::now();
+                let result = self.remote.order(&order, now).map(|change| self.remote_changed(change, now));
                 self.close_retired_mailbox(ops);
                 return Answer::Ordered(result);
             }
@@ -544,19 +541,19 @@ impl MutEventSubscriber for Worker {
             }
             TOKEN_MAILBOX => {
                 let change = self.remote.on_mailbox(now);
-                self.remote_changed(change);
+                self.remote_changed(change, now);
             }
             TOKEN_CHORES => {
                 let change = self.remote.on_chores(now);
-                self.remote_changed(change);
+                self.remote_changed(change, now);
             }
             TOKEN_WATCHDOG => {
                 let change = self.remote.on_watchdog(now);
-                self.remote_changed(change);
+                self.remote_changed(change, now);
             }
             TOKEN_PRESENCE => {
                 let change = self.remote.on_presence(now);
-                self.remote_changed(change);
+                self.remote_changed(change, now);
             }
             TOKEN_TIMER => {
                 let _ = self.timer.wait();
@@ -565,7 +562,7 @@ impl MutEventSubscriber for Worker {
                     relay.on_timer(now);
                 }
                 let change = self.remote.on_timer(now);
-                self.remote_changed(change);
+                self.remote_changed(change, now);
             }
             _ => self.kicked(events, ops),
         }

@@ -34,6 +34,8 @@ pub(super) enum Done {
 pub(super) struct Chores {
     chores: Sender<Chore>,
     done: Receiver<Done>,
+    /// How many are being done or wait for it.
+    pending: usize,
     wake: Arc<EventFd>,
 }
 
@@ -56,17 +58,29 @@ impl Chores {
                 let _ = wakes.write(1);
             }
         })?;
-        Ok(Chores { chores, done, wake })
+        Ok(Chores { chores, done, pending: 0, wake })
     }
 
     /// Has something done.
-    pub(super) fn give(&self, chore: Chore) {
+    pub(super) fn give(&mut self, chore: Chore) {
+        self.pending += 1;
         self.chores.send(chore).expect("the thread lives as long as this");
     }
 
     /// What has been done, if anything has.
-    pub(super) fn take(&self) -> Option<Done> {
-        self.done.try_recv().ok()
+    pub(super) fn take(&mut self) -> Option<Done> {
+        let done = self.done.try_recv().ok()?;
+        self.pending -= 1;
+        Some(done)
+    }
+
+    /// Waits until everything has been done. What came last, if anything was to be done.
+    pub(super) fn finish(&mut self) -> Option<Done> {
+        let mut last = None;
+        for _ in 0..std::mem::take(&mut self.pending) {
+            last = self.done.recv().ok();
+        }
+        last
     }
 
     /// Stops [`descriptor`](Self::descriptor) from being readable until something more is done.

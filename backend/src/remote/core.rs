@@ -42,11 +42,11 @@ use crate::log_limit::LogLimit;
 pub use order::{Inspection, NoFirmware, Order};
 
 /// Between two attempts to reach a remote core that is not there.
-const RETRY: Duration = Duration::from_millis(100);
+const RETRY: Duration = Duration::from_millis(20);
 /// Between two attempts once the first ones have failed.
 const SLOW_RETRY: Duration = Duration::from_secs(1);
 /// Attempts before the slow interval.
-const FAST_ATTEMPTS: u32 = 20;
+const FAST_ATTEMPTS: u32 = 100;
 /// Attempts within a moment of a start: the core is about to come.
 const EAGER_ATTEMPTS: u32 = 100;
 /// Between these.
@@ -63,8 +63,6 @@ pub enum Change {
     Resumed,
     /// It is not there any more.
     Lost(Loss),
-    /// It is not there any more, but its successor is attached already.
-    Rebooted(Vec<RpmsgVdev>),
 }
 
 /// How a remote core was lost.
@@ -79,8 +77,8 @@ pub enum Loss {
     /// A vring is unusable.
     #[error("a vring is unusable")]
     Fault(#[source] VringFault),
-    /// It has booted anew and cannot be attached to.
-    #[error("it has booted anew, but cannot be attached to")]
+    /// It has booted anew.
+    #[error("it has booted anew")]
     Rebooted,
     /// It has booted anew, and is not attached to any more.
     #[error("it has booted anew, and is left alone")]
@@ -155,13 +153,19 @@ pub struct RemoteCore {
     retired: Option<Box<dyn Mailbox>>,
     memory: Option<Mapped>,
     attachment: Option<Attachment>,
+    /// What was attached last: firmware may leave its table as the host has written it.
+    former: Option<Attachment>,
     /// Whether the line to a core that is attached has been cut.
     is_cut_off: bool,
+    /// Whether it was so because the core does not answer.
+    is_silent: bool,
     chores: Option<Chores>,
     /// Where the firmware that was loaded has its table.
     table_of_firmware: Option<u64>,
     /// Whether it has been started by us and has not said that it is ready yet.
     expects_ready: bool,
+    /// Whether it can be attached to without asking, once what it was before has been let go of.
+    is_ready: bool,
     /// Whether it has said so while its memory was being dumped.
     was_ready: bool,
     crashes: Crashes,
@@ -204,10 +208,13 @@ impl RemoteCore {
             retired: None,
             memory: None,
             attachment: None,
+            former: None,
             is_cut_off: false,
+            is_silent: false,
             chores: None,
             table_of_firmware: None,
             expects_ready: false,
+            is_ready: false,
             was_ready: false,
             crashes: Crashes::default(),
             has_crashed: false,
@@ -351,7 +358,8 @@ impl RemoteCore {
         if signals.crashed {
             return self.lose(now, Loss::Crashed);
         }
-        if signals.running && (self.attachment.is_none() || self.is_cut_off) {
+        let is_there = signals.running || self.is_silent && signals.echo;
+        if is_there && (self.attachment.is_none() || self.is_cut_off) {
             return self.attach_running(now);
         }
         None
@@ -376,7 +384,10 @@ impl RemoteCore {
                     return Some(change);
                 }
                 if self.timer.is_some_and(|due| now >= due) {
-                    return self.seek(now);
+                    return match self.is_ready {
+                        true => self.attach(now).map(Change::Attached),
+                        false => self.seek(now),
+                    };
                 }
             }
             _ => {}
@@ -412,16 +423,24 @@ impl RemoteCore {
                 }
                 None
             }
-            // It may be slow: it is asked again, and goes on where it was if it answers.
-            Finding::Silent if self.config.recovery.policy == RecoveryPolicy::Reattach => {
-                self.watch.end();
-                self.is_cut_off = true;
-                self.retry(now, 0);
-                Some(Change::CutOff(Loss::Silent))
-            }
-            Finding::Silent => self.lose(now, Loss::Silent),
+            Finding::Silent => self.does_not_answer(now, Loss::Silent),
+            Finding::Hangs(since) if self.watch.can_ask() => self.does_not_answer(now, Loss::Hangs(since)),
             Finding::Hangs(since) => self.lose(now, Loss::Hangs(since)),
         }
+    }
+
+    /// It was asked whether it is well. Unless it is ours to reboot it may only be slow: it is asked again and again, and
+    /// goes on where it was if it answers.
+    fn does_not_answer(&mut self, now: Instant, loss: Loss) -> Option<Change> {
+        if self.config.recovery.policy != RecoveryPolicy::Reattach {
+            return self.lose(now, loss);
+        }
+        self.watch.end();
+        self.is_cut_off = true;
+        self.is_silent = true;
+        self.tell_others();
+        self.retry(now, 0);
+        Some(Change::CutOff(loss))
     }
 
     /// The remote has booted.
@@ -432,17 +451,26 @@ impl RemoteCore {
             return None;
         }
         let had = self.forget();
+        // Firmware whose table was put there by a loader starts with what its last run has left in it.
+        if let Some(former) = self.former.take().filter(Attachment::is_untouched) {
+            former.detach();
+        }
         if had {
             let verdict = self.crashes.another(&self.config.recovery, now);
             if let Some(change) = self.leave_alone(verdict, Loss::LeftAlone) {
                 return Some(change);
             }
+            return Some(self.succeed(now));
         }
-        match (had, self.attach(now)) {
-            (true, Some(devices)) => Some(Change::Rebooted(devices)),
-            (true, None) => Some(Change::Lost(Loss::Rebooted)),
-            (false, devices) => devices.map(Change::Attached),
-        }
+        self.attach(now).map(Change::Attached)
+    }
+
+    /// The core that was attached has a successor. It is attached to when the bridge has let go of the old vrings, which
+    /// are cleared then.
+    fn succeed(&mut self, now: Instant) -> Change {
+        self.is_ready = true;
+        self.timer = Some(now);
+        Change::Lost(Loss::Rebooted)
     }
 
     fn mailbox_closed(&mut self, now: Instant) -> Option<Change> {
@@ -451,13 +479,14 @@ impl RemoteCore {
             return None;
         }
         self.retry(now, 0);
+        self.is_silent = false;
         let is_ours = self.config.boot.is_some() && self.config.recovery.policy == RecoveryPolicy::Reboot;
         let is_for_good = matches!(self.config.mailbox, MailboxConfig::Stream(_));
-        if self.attachment.is_none() || self.is_cut_off {
-            return None;
-        }
         if is_ours {
             return self.lose(now, Loss::Closed);
+        }
+        if self.attachment.is_none() || self.is_cut_off {
+            return None;
         }
         if is_for_good {
             self.forget();
@@ -481,6 +510,14 @@ impl RemoteCore {
                 return change;
             }
         }
+        if self.is_silent {
+            // Its table says nothing of whether it lives.
+            if let Some(mailbox) = &mut self.mailbox {
+                mailbox.request(Request::Echo);
+            }
+            self.retry(now, self.attempts.saturating_add(1));
+            return None;
+        }
         let silent = now.duration_since(self.connected_at);
         if self.config.attach_after.is_some_and(|limit| silent >= limit) {
             return self.attach_running(now);
@@ -502,8 +539,11 @@ impl RemoteCore {
         });
         match connected {
             Ok((mailbox, is_new)) => {
-                if is_new && let Some(attachment) = &mut self.attachment {
-                    attachment.forsake();
+                if is_new {
+                    self.former = None;
+                    if let Some(attachment) = &mut self.attachment {
+                        attachment.forsake();
+                    }
                 }
                 self.mailbox = Some(mailbox);
                 self.connected_at = now;
@@ -537,8 +577,12 @@ impl RemoteCore {
     /// Forgets what was attached. Returns whether something was.
     fn forget(&mut self) -> bool {
         self.is_cut_off = false;
+        self.is_silent = false;
+        self.is_ready = false;
         self.watch.end();
-        let had = self.attachment.take().is_some();
+        let attachment = self.attachment.take();
+        let had = attachment.is_some();
+        self.former = attachment.or(self.former.take());
         self.tell_others();
         had
     }
@@ -546,17 +590,18 @@ impl RemoteCore {
     /// Attaches to a core that has been up before: one that we know, or one that is new to us.
     fn attach_running(&mut self, now: Instant) -> Option<Change> {
         if self.is_cut_off && self.attachment.as_ref().is_some_and(Attachment::is_untouched) {
-            info!("remote {}: its doorbell is back, going on", self.config.name);
+            info!("remote {}: it is back, going on", self.config.name);
             self.is_cut_off = false;
+            self.is_silent = false;
             self.timer = None;
             self.watch.begin(now);
             self.tell_others();
             return Some(Change::Resumed);
         }
-        match (self.forget(), self.attach(now)) {
-            (true, None) => Some(Change::Lost(Loss::Rebooted)),
-            (_, devices) => devices.map(Change::Attached),
+        if self.forget() {
+            return Some(self.succeed(now));
         }
+        self.attach(now).map(Change::Attached)
     }
 
     fn attach(&mut self, now: Instant) -> Option<Vec<RpmsgVdev>> {
@@ -585,6 +630,7 @@ impl RemoteCore {
                 self.log.say(log::Level::Info, format_args!("remote {}: attached", self.config.name));
                 self.last_trouble.clear();
                 self.attachment = Some(attachment);
+                self.former = None;
                 self.timer = None;
                 self.has_crashed = false;
                 self.crashes.up(now);
@@ -601,6 +647,7 @@ impl RemoteCore {
     }
 
     fn retry(&mut self, now: Instant, attempts: u32) {
+        self.is_ready = false;
         self.attempts = attempts;
         let wait = match attempts {
             _ if self.expects_ready && attempts < EAGER_ATTEMPTS => EAGER_RETRY,

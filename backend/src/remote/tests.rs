@@ -5,11 +5,15 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
 use super::attach::{AttachError, Attachment, attach};
-use super::config::{MailboxConfig, MemoryConfig, RemoteConfig, VringsConfig};
-use super::core::{Change, Loss, RemoteCore};
+use super::config::{BootConfig, MailboxConfig, MemoryConfig, RemoteConfig, VringsConfig, WatchConfig};
+use super::core::{Change, Loss, RemoteCore, State};
 use super::layout::Layout;
 use super::memory::{Access, Carveouts, Region};
+use super::power::Switch;
+use super::recovery::{RecoveryConfig, RecoveryPolicy};
 use crate::causes::Causes;
 use crate::softcore::{Config, Memory, SoftCore};
 
@@ -224,7 +228,7 @@ fn state_is_asked_again_and_again_until_the_core_answers() {
 
 #[test]
 fn a_silent_core_is_attached_by_its_table_after_the_configured_time() {
-    let mut played = Played::new(Some(Duration::from_millis(350)));
+    let mut played = Played::new(Some(Duration::from_millis(70)));
     let changes: Vec<_> = (0..5).map(|_| played.wait().is_some()).collect();
     assert_eq!(changes, [false, false, false, false, true]);
 }
@@ -235,9 +239,27 @@ fn ready_on_an_attached_core_means_that_it_has_rebooted() {
     played.wait();
     assert!(matches!(played.ring(0xF0), Some(Change::Attached(_))));
     played.still.core.reboot().unwrap();
-    assert!(matches!(played.ring(0xF0), Some(Change::Rebooted(_))));
-    // Its table is not clean this time: somebody else is its driver.
     assert!(matches!(played.ring(0xF0), Some(Change::Lost(Loss::Rebooted))));
+    assert!(matches!(played.wait(), Some(Change::Attached(_))));
+    // Its table is not clean this time, and not as we have left it: somebody else is its driver.
+    let gfeatures = played.still.vdev() + 16;
+    played.still.poke(gfeatures, &[0xFF]);
+    assert!(matches!(played.ring(0xF0), Some(Change::Lost(Loss::Rebooted))));
+    assert!(played.wait().is_none());
+}
+
+#[test]
+fn firmware_that_boots_with_its_table_as_we_have_left_it_is_attached_to_again() {
+    let mut played = Played::new(None);
+    played.wait();
+    assert!(matches!(played.ring(0xF0), Some(Change::Attached(_))));
+    assert!(matches!(played.ring(0xF0), Some(Change::Lost(Loss::Rebooted))));
+    assert!(matches!(played.wait(), Some(Change::Attached(_))));
+    assert!(matches!(played.ring(0xF1), Some(Change::Lost(Loss::Crashed))));
+    assert!(matches!(played.ring(0xF0), Some(Change::Attached(_))));
+    // Without a boot in between nobody may pull the vrings from under it.
+    assert!(matches!(played.ring(0xF1), Some(Change::Lost(Loss::Crashed))));
+    assert!(played.ring(0xF7).is_none());
 }
 
 #[test]
@@ -252,6 +274,95 @@ fn a_crash_is_reported_and_a_later_boot_is_found() {
     assert_eq!(played.heard(), [0xF6]);
     played.still.core.reboot().unwrap();
     assert!(matches!(played.ring(0xF7), Some(Change::Attached(_))));
+}
+
+/// A core that a command starts and another one stops.
+fn booted(start: &str, stop: &str) -> Played {
+    let command = |script: &str| ["sh", "-c", script].map(str::to_owned).to_vec();
+    let switch = Switch::Command { start: command(start), stop: command(stop) };
+    let boot = BootConfig { firmware: None, switch, on_demand: false };
+    let recovery = RecoveryConfig { policy: RecoveryPolicy::Reboot, ..RecoveryConfig::default() };
+    Played::with(|config| RemoteConfig { boot: Some(boot), recovery, ..config })
+}
+
+#[test]
+fn a_core_that_was_ready_before_its_start_command_had_ended_is_asked() {
+    let mut played = booted("true", "true");
+    played.wait();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut heard = Vec::new();
+    while heard.is_empty() {
+        assert!(Instant::now() < deadline, "nobody asks the core");
+        assert!(played.host.on_chores(played.now).is_none());
+        heard = played.heard();
+        std::thread::yield_now();
+    }
+    assert_eq!(heard, [0xF6]);
+    played.wait();
+    assert_eq!(played.heard(), [0xF6], "and again");
+}
+
+#[test]
+fn a_core_that_does_not_answer_is_asked_until_it_does_and_its_table_is_no_answer() {
+    let mut played = Played::with(|config| RemoteConfig {
+        attach_after: Some(Duration::from_millis(1)),
+        watch: WatchConfig { heartbeat: Some(Duration::from_secs(1)), ..WatchConfig::default() },
+        ..config
+    });
+    played.wait();
+    assert!(matches!(played.ring(0xF7), Some(Change::Attached(_))));
+    assert!(played.wait().is_none());
+    assert!(matches!(played.wait(), Some(Change::CutOff(Loss::Silent))));
+    played.heard();
+    for _ in 0..200 {
+        assert!(played.wait().is_none());
+        assert_eq!(played.heard(), [0xF4]);
+    }
+    assert!(matches!(played.ring(0xF5), Some(Change::Resumed)));
+}
+
+#[test]
+fn a_booted_core_that_dies_before_it_is_attached_to_is_started_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = directory.path().join("journal");
+    let mut played = booted(&format!("echo start >>{journal:?}"), &format!("echo stop >>{journal:?}"));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let until = |played: &mut Played, is_done: &dyn Fn(&mut Played) -> bool| {
+        while !is_done(played) {
+            assert!(Instant::now() < deadline, "{:?}", std::fs::read_to_string(&journal));
+            played.host.on_chores(played.now);
+            played.host.on_timer(played.now);
+            std::thread::yield_now();
+        }
+    };
+    until(&mut played, &|played| !played.heard().is_empty());
+    played.bell.shutdown(std::net::Shutdown::Both).unwrap();
+    assert!(played.host.on_mailbox(played.now).is_none());
+    assert_eq!(played.host.state(), State::Crashed);
+    until(&mut played, &|_| {
+        std::fs::read_to_string(&journal).is_ok_and(|journal| journal.starts_with("start\nstop\nstart\n"))
+    });
+}
+
+#[test]
+fn a_core_that_is_being_started_when_the_program_ends_is_stopped_after_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    for pipe in ["begun", "go-on"] {
+        mknodat(CWD, path(pipe), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    }
+    let start =
+        format!("cd {:?}; echo begun >begun; read -r word <go-on; echo start >>journal", directory.path());
+    let mut played = booted(&start, &format!("echo stop >>{:?}", path("journal")));
+    played.wait();
+    assert_eq!(std::fs::read_to_string(path("begun")).unwrap(), "begun\n");
+
+    let mut host = played.host;
+    let end = std::thread::spawn(move || host.end());
+    std::fs::write(path("go-on"), "go on\n").unwrap();
+    end.join().unwrap();
+
+    assert_eq!(std::fs::read_to_string(path("journal")).unwrap(), "start\nstop\n");
 }
 
 #[test]

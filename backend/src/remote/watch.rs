@@ -97,6 +97,11 @@ impl Watch {
         self.next_beat.take().is_some()
     }
 
+    /// Whether the mailbox has a word for asking, as far as is known.
+    pub(super) fn can_ask(&self) -> bool {
+        self.can_ask
+    }
+
     /// The core has answered.
     pub(super) fn answered(&mut self) {
         self.is_unanswered = false;

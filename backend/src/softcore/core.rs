@@ -9,7 +9,7 @@ use std::time::Instant;
 use thiserror::Error;
 use vm_memory::guest_memory::Error as AccessError;
 
-use super::desk::{AddressTaken, Desk};
+use super::desk::{AddressTaken, Desk, Totals};
 use super::doorbell::{Bells, DoorbellError, bell};
 use super::pass::{Around, Link, Served};
 use super::rings::{self, RingError};
@@ -83,6 +83,8 @@ pub struct SoftCore {
     phase: Phase,
     link: LinkState,
     desk: Desk,
+    /// What earlier boots have counted.
+    earlier: Totals,
     boots: u64,
     links: u64,
     unknown_bells: u64,
@@ -105,6 +107,7 @@ impl SoftCore {
             phase: Phase::Running,
             link: LinkState::Waiting,
             desk: Desk::default(),
+            earlier: Totals::default(),
             boots: 0,
             links: 0,
             unknown_bells: 0,
@@ -121,7 +124,9 @@ impl SoftCore {
     /// The memory does not hold the table; two configured services want one address.
     pub fn reboot(&mut self) -> Result<(), StartError> {
         self.link = LinkState::Waiting;
-        self.desk = Desk::default();
+        let Totals { received, sent, .. } = std::mem::take(&mut self.desk).totals;
+        self.earlier.received += received;
+        self.earlier.sent += sent;
         self.complaint = None;
         self.trace = 0;
         self.layout.write_table(self.memory.mapping()).map_err(StartError::Table)?;
@@ -292,7 +297,8 @@ impl SoftCore {
         hung
     }
 
-    /// All counters in one line: `state=up boots=1 ... | NAME addr=0x400 kind=... received=5 ... | ...`.
+    /// All counters in one line, those of earlier boots apart:
+    /// `state=up boots=1 ... | NAME addr=0x400 kind=... received=5 ... | ...`.
     pub fn stats(&self) -> String {
         let state = match (self.phase, &self.link) {
             (Phase::Hung, _) => "hung",
@@ -303,8 +309,8 @@ impl SoftCore {
             (Phase::Running, LinkState::Broken(_)) => "broken",
         };
         format!(
-            "state={state} boots={} links={} unknown_bells={} {}",
-            self.boots, self.links, self.unknown_bells, self.desk
+            "state={state} boots={} links={} unknown_bells={} earlier_received={} earlier_sent={} {}",
+            self.boots, self.links, self.unknown_bells, self.earlier.received, self.earlier.sent, self.desk
         )
     }
 

@@ -1,6 +1,6 @@
 //! The remote core comes, goes, crashes and comes back; the guests' devices stay as they are.
 
-use crate::harness::doorbell::Wire;
+use crate::harness::doorbell::{STATE_QUERY, Wire};
 use crate::harness::guest::Guest;
 use crate::harness::options::GuestOptions;
 use crate::harness::rig::{Plan, Rig};
@@ -154,9 +154,10 @@ fn a_cut_line_to_a_core_that_lives_loses_nothing() {
     let mut stream = EchoStream::new(14, HERE, raw);
     stream.finish(&mut guest, 1000);
 
-    for _ in 0..3 {
+    for connection in 2..=4 {
         wire.cut();
         guest.wait_service_gone("rpmsg-raw");
+        wire.wait_to_core(STATE_QUERY, connection);
         guest.wait_service("rpmsg-raw");
         stream.finish(&mut guest, 1000);
     }

@@ -5,8 +5,10 @@ use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
+
+use super::driver::PATIENCE;
 
 /// "State?", from the host.
 pub const STATE_QUERY: u8 = 0xF6;
@@ -67,35 +69,67 @@ impl Drop for Server {
 }
 
 /// A wire between the host and a core's doorbell.
-pub struct Wire(Server);
+pub struct Wire {
+    server: Server,
+    to_core: Arc<Heard>,
+}
+
+/// How often each byte went by.
+struct Heard {
+    counts: Mutex<[u64; 256]>,
+    more: Condvar,
+}
+
+impl Heard {
+    fn hear(&self, bytes: &[u8]) {
+        let mut counts = self.counts.lock().unwrap();
+        bytes.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+        self.more.notify_all();
+    }
+}
 
 impl Wire {
     /// Listens at `front` for the host and passes everything on to and from the core at `back`.
     pub fn between(front: &Path, back: &Path) -> Self {
         let back = back.to_owned();
-        Wire(Server::start(front, move |host| {
+        let to_core = Arc::new(Heard { counts: Mutex::new([0; 256]), more: Condvar::new() });
+        let heard = Arc::clone(&to_core);
+        let server = Server::start(front, move |host| {
             let core = UnixStream::connect(&back).expect("the core's doorbell");
             thread::scope(|scope| {
-                scope.spawn(|| pass(&host, &core));
-                pass(&core, &host);
+                scope.spawn(|| pass(&host, &core, |bytes| heard.hear(bytes)));
+                pass(&core, &host, |_| {});
             });
-        }))
+        });
+        Wire { server, to_core }
+    }
+
+    /// Waits until the host has rung so many times with this byte.
+    pub fn wait_to_core(&self, byte: u8, times: u64) {
+        let Heard { counts, more } = &*self.to_core;
+        let too_few = |counts: &mut [u64; 256]| counts[usize::from(byte)] < times;
+        let (counts, _) = more.wait_timeout_while(counts.lock().unwrap(), PATIENCE, too_few).unwrap();
+        assert!(
+            counts[usize::from(byte)] >= times,
+            "stuck: {byte:#04x} not rung {times} times within {PATIENCE:?}"
+        );
     }
 
     /// Rings the host's bell with these bytes.
     pub fn put_to_host(&self, bytes: &[u8]) {
-        self.0.write(bytes);
+        self.server.write(bytes);
     }
 
     /// Breaks the connection between host and core.
     pub fn cut(&self) {
-        self.0.close_connection();
+        self.server.close_connection();
     }
 }
 
-fn pass(mut from: &UnixStream, mut to: &UnixStream) {
+fn pass(mut from: &UnixStream, mut to: &UnixStream, heard: impl Fn(&[u8])) {
     let mut bytes = [0; 64];
     while let Ok(count @ 1..) = from.read(&mut bytes) {
+        heard(&bytes[..count]);
         if to.write_all(&bytes[..count]).is_err() {
             break;
         }

@@ -138,6 +138,7 @@ fn a_crash_is_rung_and_a_reboot_starts_from_nothing() {
     assert!(!host.heard.contains(&bell::RUNNING));
     assert_eq!(host.status(), 0);
     assert_eq!(program.stat(Some("rpmsg-raw"), "received"), "0");
+    assert_eq!(program.stat(None, "earlier_received"), "1");
     host.bring_up();
     expect_defaults(&mut host);
     assert_eq!(host.ask(1024, RAW, b"text"), b"text");

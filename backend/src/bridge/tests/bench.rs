@@ -316,12 +316,12 @@ impl Bench {
 
     fn remote_changed(&mut self, change: Option<Change>) {
         match change {
-            Some(Change::Attached(devices) | Change::Rebooted(devices)) => {
-                devices.into_iter().for_each(|device| self.relay.attached(device));
+            Some(Change::Attached(devices)) => {
+                devices.into_iter().for_each(|device| self.relay.attached(device, self.now));
             }
-            Some(Change::CutOff(_)) => self.relay.cut_off(),
+            Some(Change::CutOff(_)) => self.relay.cut_off(self.now),
             Some(Change::Resumed) => self.relay.resumed(),
-            Some(Change::Lost(_)) => self.relay.lost(),
+            Some(Change::Lost(_)) => self.relay.lost(self.now),
             None => {}
         }
     }

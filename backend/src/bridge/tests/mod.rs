@@ -1,6 +1,7 @@
 //! The relay as a whole, on a test bench without threads.
 
 mod bench;
+mod loss;
 
 use bench::{Bench, Guest};
 
@@ -239,6 +240,8 @@ fn a_remote_that_boots_anew_is_told_of_the_guests_services_and_its_own_are_told_
     bench.guests[0].send(77, NAME_SERVICE_ADDRESS, &announcement("control", 77, AnnouncementKind::Create));
     bench.settle();
     bench.core.reboot().unwrap();
+    bench.settle();
+    bench.pass_time();
     bench.settle();
     let told = bench.guests[0].announcements();
     let count = |kind| told.iter().filter(|one| one.kind == kind).count();

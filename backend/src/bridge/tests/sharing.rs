@@ -192,7 +192,7 @@ fn answers_to_requests_from_before_a_cut_of_the_line_never_reach_who_asks_after_
         // The core is not stepped: it is back on the line before it has looked at its vring.
         bench.guests[0].send(1024, echo, b"before");
         bench.sweep();
-        bench.relay.cut_off();
+        bench.relay.cut_off(bench.now);
         bench.relay.resumed();
         bench.sweep();
         for number in 0..3 {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::super::chores::Done;
+use super::super::chores::{Chores, Done};
 use super::super::config::BootConfig;
 use super::super::firmware::Firmware;
 use super::super::layout::Layout;
@@ -249,7 +249,9 @@ impl RemoteCore {
     /// one of ours is shut down. Blocks until that is done.
     pub fn end(&mut self) {
         let was_attached = self.let_go();
-        let is_on = !matches!(self.phase, Phase::Off);
+        // What has begun comes to its end first: a core that is being started could not be stopped.
+        let last = self.chores.as_mut().and_then(Chores::finish);
+        let is_on = !matches!(self.phase, Phase::Off) && !matches!(last, Some(Done::Stopped(Ok(()))));
         if let Some(boot) = self.config.boot.clone().filter(|_| is_on) {
             if was_attached {
                 self.wait_for_shut_down();

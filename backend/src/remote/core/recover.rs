@@ -17,6 +17,11 @@ impl RemoteCore {
         if !had && self.config.boot.is_none() {
             return None;
         }
+        if !had {
+            let name = &self.config.name;
+            let text = format_args!("remote {name}: lost before it could be attached to: {}", Causes(&loss));
+            self.log.say(log::Level::Warn, text);
+        }
         self.has_crashed = true;
         self.was_ready = false;
         if !self.dump(now) {
@@ -89,7 +94,7 @@ impl RemoteCore {
                 }
             }
         }
-        if let Some(chores) = &self.chores {
+        if let Some(chores) = &mut self.chores {
             chores.give(chore);
         }
         self.phase = Phase::Busy;
@@ -101,7 +106,7 @@ impl RemoteCore {
     pub fn on_chores(&mut self, now: Instant) -> Option<Change> {
         self.chores.as_ref()?.acknowledge();
         let mut change = None;
-        while let Some(done) = self.chores.as_ref()?.take() {
+        while let Some(done) = self.chores.as_mut()?.take() {
             change = self.done(now, done).or(change);
         }
         change
@@ -129,10 +134,11 @@ impl RemoteCore {
                 info!("remote {name}: started");
                 self.phase = Phase::Up;
                 self.expects_ready = true;
-                self.attempts = 0;
                 if !self.is_wanted() {
                     return self.stop(now);
                 }
+                // It may have said that it is ready before anybody could hear it.
+                self.retry(now, 0);
                 return self.seek(now);
             }
             Done::Started(Err(error)) => self.cannot_start(now, &error),

@@ -336,7 +336,7 @@ pub(in super::super) const RECOVERY_POLICY: Key = Key {
     kind: Kind::Text,
     value: "\"reattach\", \"reboot\" or \"off\"",
     default: "`\"reboot\"` with `remote.boot`, else `\"reattach\"`",
-    meaning: "`\"reattach\"`: it is attached to when it has booted anew by itself. `\"reboot\"`: it is stopped and started. \
+    meaning: "`\"reattach\"`: it is attached to when it has booted anew by itself, and goes on where it was if it only has not answered for a while. `\"reboot\"`: it is stopped and started. \
               `\"off\"`: nothing, until it is started over the control socket.",
 };
 
