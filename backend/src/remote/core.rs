@@ -176,6 +176,8 @@ pub struct RemoteCore {
     is_needed: bool,
     /// Whether it was switched off by order.
     is_held_off: bool,
+    /// Whether its start has begun since it was last stopped.
+    is_on: bool,
     /// Whether it is to be started once it is off.
     starts_anew: bool,
     /// Whether the cores that it comes after know that it counts on them.
@@ -222,6 +224,7 @@ impl RemoteCore {
             watchdog: None,
             is_needed: false,
             is_held_off: false,
+            is_on: false,
             starts_anew: false,
             counts_on_others: false,
             presence: None,

@@ -187,6 +187,9 @@ impl Cell {
             }
             Event::Garbage => {
                 self.rig.core().command("hang");
+                // What the core has consumed is told by the index only: the program has to look at it before.
+                self.vms[0].send(1);
+                self.vms[0].flush();
                 self.overwrite_used_index(if self.load == Load::Idle { 0 } else { 1 });
                 // So that the program looks.
                 self.vms[0].send(1);

@@ -177,7 +177,7 @@ impl RemoteCore {
             self.phase = Phase::Up;
             return self.retry(now, 0);
         };
-        self.busy(now, Box::new(move || Done::Started(switch.start())));
+        self.is_on = self.busy(now, Box::new(move || Done::Started(switch.start())));
     }
 
     /// Ends the core's work in good order.
@@ -189,6 +189,8 @@ impl RemoteCore {
                 true => self.phase = Phase::Ending(now + SHUT_DOWN_TIME),
                 false => self.switch_off(),
             }
+        } else if self.config.boot.is_some() && !self.is_on && matches!(self.phase, Phase::Waiting(_)) {
+            self.is_off(now);
         } else {
             self.switch_off();
         }
@@ -251,7 +253,10 @@ impl RemoteCore {
         let was_attached = self.let_go();
         // What has begun comes to its end first: a core that is being started could not be stopped.
         let last = self.chores.as_mut().and_then(Chores::finish);
-        let is_on = !matches!(self.phase, Phase::Off) && !matches!(last, Some(Done::Stopped(Ok(()))));
+        let is_on = self.is_on && !matches!(last, Some(Done::Stopped(Ok(()))));
+        // Nothing that is still heard of it matters.
+        self.phase = Phase::Off;
+        self.is_held_off = true;
         if let Some(boot) = self.config.boot.clone().filter(|_| is_on) {
             if was_attached {
                 self.wait_for_shut_down();

@@ -144,7 +144,10 @@ impl RemoteCore {
             Done::Started(Err(error)) => self.cannot_start(now, &error),
             Done::Stopped(result) => {
                 match result {
-                    Ok(()) => info!("remote {name}: stopped"),
+                    Ok(()) => {
+                        info!("remote {name}: stopped");
+                        self.is_on = false;
+                    }
                     Err(error) => warn!("remote {name}: cannot be stopped: {}", Causes(&error)),
                 }
                 self.is_off(now);
