@@ -32,6 +32,8 @@ fn what_a_core_has_answered_before_it_crashed_is_delivered_and_not_lost() {
     let mut bench = bench_with_answers_in_the_vring();
 
     bench.core.crash();
+    // Its kick and its last word are heard at once.
+    bench.step_core();
     bench.settle();
 
     assert_eq!(answers(&mut bench), all_answers());
@@ -43,6 +45,7 @@ fn what_a_core_has_answered_before_it_booted_anew_is_delivered_and_not_lost() {
     let mut bench = bench_with_answers_in_the_vring();
 
     bench.core.reboot().unwrap();
+    bench.step_core();
     bench.settle();
 
     assert_eq!(answers(&mut bench), all_answers());
