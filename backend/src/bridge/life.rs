@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use log::warn;
+use log::Level;
 
 use super::counters::Reason;
 use super::directory::Withdrawn;
@@ -206,7 +206,9 @@ impl Relay {
             }
         }
         if lost > 0 {
-            warn!("remote {}: {lost} messages that it had not consumed are lost", self.name);
+            let text =
+                format_args!("remote {}: {lost} messages that it had not consumed are lost", self.name);
+            self.log.say(Level::Warn, text);
         }
     }
 
