@@ -69,6 +69,11 @@ impl Chores {
         self.done.try_recv().ok()
     }
 
+    /// Waits for what is being done.
+    pub(super) fn wait(&self) -> Option<Done> {
+        self.done.recv().ok()
+    }
+
     /// Stops [`descriptor`](Self::descriptor) from being readable until something more is done.
     pub(super) fn acknowledge(&self) {
         // Empty already where the wake-up was taken before.

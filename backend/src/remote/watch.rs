@@ -94,6 +94,8 @@ impl Watch {
     pub(super) fn cannot_ask(&mut self) -> bool {
         self.can_ask = false;
         self.is_unanswered = false;
+        // Nothing was asked, so no answer is missing.
+        self.asked_about_hang = false;
         self.next_beat.take().is_some()
     }
 
