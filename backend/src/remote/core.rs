@@ -105,6 +105,10 @@ pub struct RemoteCore {
     last_left_alone: Vec<String>,
     unknown_signals: u64,
     log: LogLimit,
+    /// Of its being switched on and off.
+    power_log: LogLimit,
+    /// Of what its table has in it.
+    table_log: LogLimit,
 }
 
 impl RemoteCore {
@@ -148,6 +152,8 @@ impl RemoteCore {
             last_left_alone: Vec::new(),
             unknown_signals: 0,
             log: LogLimit::default(),
+            power_log: LogLimit::default(),
+            table_log: LogLimit::default(),
         }
     }
 

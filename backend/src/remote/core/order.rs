@@ -220,7 +220,7 @@ impl RemoteCore {
             mailbox.kick(notifyid);
         }
         self.forget();
-        self.log.say(Level::Info, format_args!("remote {}: detached", self.config.name));
+        self.power_log.say(Level::Info, format_args!("remote {}: detached", self.config.name));
         true
     }
 

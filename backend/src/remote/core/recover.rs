@@ -160,7 +160,7 @@ impl RemoteCore {
                 self.switch_off(now);
             }
             Done::Started(Ok(())) => {
-                self.log.say(Level::Info, format_args!("remote {name}: started"));
+                self.power_log.say(Level::Info, format_args!("remote {name}: started"));
                 self.phase = Phase::Up;
                 self.expects_ready = true;
                 self.eager_until = now + EAGER_TIME;
@@ -172,10 +172,10 @@ impl RemoteCore {
             Done::Started(Err(error)) => self.cannot_start(now, &error),
             Done::Stopped(result) => {
                 match result {
-                    Ok(()) => self.log.say(Level::Info, format_args!("remote {name}: stopped")),
+                    Ok(()) => self.power_log.say(Level::Info, format_args!("remote {name}: stopped")),
                     Err(error) => {
                         let text = format_args!("remote {name}: cannot be stopped: {}", Causes(&error));
-                        self.log.say(Level::Warn, text);
+                        self.power_log.say(Level::Warn, text);
                     }
                 }
                 self.is_off(now);
@@ -186,7 +186,7 @@ impl RemoteCore {
 
     fn cannot_start(&mut self, now: Instant, error: &dyn std::error::Error) {
         let text = format_args!("remote {}: cannot be started: {}", self.config.name, Causes(error));
-        self.log.say(Level::Warn, text);
+        self.power_log.say(Level::Warn, text);
         self.has_crashed = true;
         let verdict = self.crashes.another(&self.config.recovery, now);
         if self.leave_alone(verdict, Loss::Crashed).is_some() {

@@ -126,7 +126,9 @@ impl RemoteCore {
                 }
                 for entry in &attachment.left_alone {
                     if !self.last_left_alone.contains(entry) {
-                        info!("remote {}: resource table entry {entry}: left alone", self.config.name);
+                        let name = &self.config.name;
+                        let text = format_args!("remote {name}: resource table entry {entry}: left alone");
+                        self.table_log.say(log::Level::Info, text);
                     }
                 }
                 self.last_left_alone.clone_from(&attachment.left_alone);

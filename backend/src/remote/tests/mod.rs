@@ -2,7 +2,9 @@
 
 mod attaching;
 mod booting;
+mod fixed_places;
 mod losing;
+mod placing;
 
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
