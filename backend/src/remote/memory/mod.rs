@@ -6,6 +6,8 @@
 //!
 //! This is one of the few rooms with `unsafe`; everyone else works with [`CarveoutSlice`].
 
+#[cfg(test)]
+pub(crate) mod accesses;
 mod barrier;
 mod copy;
 mod mapping;
