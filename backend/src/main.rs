@@ -22,7 +22,10 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
     match cli.action()? {
         Action::PrintCapabilities => println!("{CAPABILITIES}"),
-        Action::Check(plan) => print!("{plan}"),
+        Action::Check(plan) => {
+            print!("{plan}");
+            plan.missing().iter().for_each(|note| println!("not on this host: {note}"));
+        }
         Action::Serve(plan) => serve(&plan)?,
         Action::Call(call) => call.run(&mut std::io::stdout())?,
     }

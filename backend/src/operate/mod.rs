@@ -8,7 +8,7 @@
 //! | [`cli`] | command line to [`cli::Action`] |
 //! | [`config`] | TOML file to [`plan::Plan`]; the reference of its keys is `backend/docs/configuration.md` |
 //! | [`control`] | the control socket: its protocol, the program's side and the side of `vm add` |
-//! | [`plan`] | remotes, their memory, VMs, their sockets and slots; prints itself for `check` |
+//! | [`plan`] | remotes, their memory, VMs, their sockets and slots; prints itself for `check`, and what of it is not on the host |
 //! | [`serve`] | starts what the plan says, waits for the end, and ends it in order |
 //! | [`remotes`] | the remotes that are being served |
 //! | [`vms`] | the VMs that are being served; they come and go |

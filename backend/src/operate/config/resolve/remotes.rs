@@ -89,14 +89,11 @@ impl Resolver<'_> {
             return Err(Fault::new(&keys::MEMORY, table, "nothing"));
         }
         let memory = self.memory(&remote.memory, is_uio)?;
+        let vrings = vrings(remote, table, &memory)?;
+        super::mailbox::covers(remote.mailbox.as_ref(), &mailbox, vrings)?;
         let attach_after = remote.attach_after.as_ref();
         let attach_after = attach_after.map(|value| time(&keys::REMOTE_ATTACH_AFTER, value));
-        Ok(SharedPlan {
-            mailbox,
-            vrings: vrings(remote, table, &memory)?,
-            attach_after: attach_after.transpose()?,
-            memory,
-        })
+        Ok(SharedPlan { mailbox, vrings, attach_after: attach_after.transpose()?, memory })
     }
 }
 
@@ -123,7 +120,9 @@ fn loopback(remote: &raw::Remote) -> Result<LinkPlan, Fault> {
 
 /// Where the vrings are: in a table at an address or of the firmware, or at fixed places.
 fn vrings(remote: &raw::Remote, table: usize, memory: &[MemoryPlan]) -> Result<VringsConfig, Fault> {
-    let firmware = remote.boot.as_ref().and_then(|boot| boot.get_ref().firmware.as_ref());
+    let boot = remote.boot.as_ref().map(Spanned::get_ref);
+    // What the kernel loads is not looked into.
+    let is_loaded = boot.is_some_and(|boot| boot.firmware.is_some() && boot.remoteproc.is_none());
     match (&remote.resource_table, &remote.vrings) {
         (Some(address), None) => {
             table_address(address, memory).map(|address| VringsConfig::Table(address.into()))
@@ -134,7 +133,7 @@ fn vrings(remote: &raw::Remote, table: usize, memory: &[MemoryPlan]) -> Result<V
                 Fault::new(&keys::REMOTE_RESOURCE_TABLE, start(address), "both it and `remote.vrings`");
             Err(fault.expected("one of them").remedy("remove the one that the firmware does not have"))
         }
-        (None, None) if firmware.is_some() => Ok(VringsConfig::TableOfFirmware),
+        (None, None) if is_loaded => Ok(VringsConfig::TableOfFirmware),
         (None, None) => Err(Fault::new(&keys::REMOTE_RESOURCE_TABLE, table, "nothing")),
     }
 }
