@@ -26,7 +26,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use log::{debug, warn};
+use log::{Level, debug, warn};
 
 use super::attach::Attachment;
 use super::chores::Chores;
@@ -99,12 +99,14 @@ pub struct RemoteCore {
     /// When to try again or ask again; `None` while attached.
     timer: Option<Instant>,
     attempts: u32,
-    /// Since when it has not said anything.
+    /// Since when it is waited for to say that it is there.
     silent_since: Instant,
     last_trouble: String,
     last_left_alone: Vec<String>,
     unknown_signals: u64,
     log: LogLimit,
+    /// Of what stands in its way.
+    trouble_log: LogLimit,
     /// Of its being switched on and off.
     power_log: LogLimit,
     /// Of what its table has in it.
@@ -152,6 +154,7 @@ impl RemoteCore {
             last_left_alone: Vec::new(),
             unknown_signals: 0,
             log: LogLimit::default(),
+            trouble_log: LogLimit::default(),
             power_log: LogLimit::default(),
             table_log: LogLimit::default(),
         }
@@ -262,9 +265,6 @@ impl RemoteCore {
         let has_answered = signals.echo || signals.running;
         if has_answered {
             self.watch.answered();
-        }
-        if has_answered || signals.vring {
-            self.silent_since = now;
         }
         if has_crashed {
             return self.lose(now, Loss::Crashed);
@@ -387,9 +387,13 @@ impl RemoteCore {
         if !matches!(self.phase, Phase::Up) {
             return None;
         }
-        self.retry(now, 0);
-        let is_ours = self.config.boot.is_some() && self.config.recovery.policy == RecoveryPolicy::Reboot;
         let is_for_good = matches!(self.config.mailbox, MailboxConfig::Stream(_));
+        if is_for_good {
+            self.timer = None;
+        } else {
+            self.retry(now, 0);
+        }
+        let is_ours = self.config.boot.is_some() && self.config.recovery.policy == RecoveryPolicy::Reboot;
         if self.attachment.is_none() || self.is_cut_off {
             return None;
         }
@@ -417,7 +421,8 @@ impl RemoteCore {
     fn trouble(&mut self, error: &dyn std::error::Error) {
         let text = Causes(error).to_string();
         if text != self.last_trouble {
-            warn!("remote {}: waiting for it: {text}", self.config.name);
+            let line = format_args!("remote {}: waiting for it: {text}", self.config.name);
+            self.trouble_log.say(Level::Warn, line);
             self.last_trouble = text;
         }
     }

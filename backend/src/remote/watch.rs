@@ -235,6 +235,20 @@ mod tests {
     }
 
     #[test]
+    fn a_question_that_could_not_be_asked_is_not_unanswered() {
+        let mut now = Instant::now();
+        let mut watch = watch(None, Some(SECOND), now);
+        watch.see(busy(7), now);
+        now = watch.due().unwrap();
+        assert_eq!(watch.look(now), Some(Finding::Ask));
+        watch.cannot_ask();
+        for _ in 0..3 {
+            now = watch.due().unwrap();
+            assert_eq!(watch.look(now), None);
+        }
+    }
+
+    #[test]
     fn a_core_without_messages_is_left_in_peace() {
         let now = Instant::now();
         let mut watch = watch(None, Some(SECOND), now);

@@ -153,7 +153,7 @@ impl RemoteCore {
         if let Some(other) = self.config.after.iter().find(|other| !other.is_up()) {
             let text = format!("remote {}: waits for remote {} to be up", self.config.name, other.name());
             if text != self.last_trouble {
-                info!("{text}");
+                self.trouble_log.say(Level::Info, format_args!("{text}"));
                 self.last_trouble = text;
             }
             self.attempts = self.attempts.saturating_add(1);
