@@ -23,7 +23,10 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
     match cli.action()? {
         Action::PrintCapabilities => println!("{CAPABILITIES}"),
-        Action::Check(plan) => print!("{plan}"),
+        Action::Check(plan) => {
+            print!("{plan}");
+            plan.missing().iter().for_each(|note| println!("not on this host: {note}"));
+        }
         Action::Serve(plan) => {
             handle_bus_errors()?;
             serve(&plan)?;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::time::Instant;
 
-use log::warn;
+use log::Level;
 
 use super::aliases::Alias;
 use super::counters::Reason;
@@ -214,7 +214,9 @@ impl Relay {
             }
         }
         if lost > 0 {
-            warn!("remote {}: {lost} messages that it had not consumed are lost", self.name);
+            let text =
+                format_args!("remote {}: {lost} messages that it had not consumed are lost", self.name);
+            self.log.say(Level::Warn, text);
         }
     }
 

@@ -392,7 +392,9 @@ impl Worker {
         }
         for relay in &mut self.relays[found..] {
             relay.lost(now);
-            warn!("remote {}: there is no such device, the remote core has {found}", relay.name);
+            let text =
+                format_args!("remote {}: there is no such device, the remote core has {found}", relay.name);
+            self.log.say(Level::Warn, text);
         }
     }
 

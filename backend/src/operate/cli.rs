@@ -69,7 +69,8 @@ pub struct Cli {
 /// Sub-commands.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Print what a configuration file resolves to, or what is wrong with it, without touching anything
+    /// Print what a configuration file resolves to and what of it is not on this host, or what is wrong with it, without
+    /// touching anything
     Check {
         /// Configuration file (TOML)
         file: PathBuf,

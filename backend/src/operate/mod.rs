@@ -9,7 +9,7 @@
 //! | [`config`] | TOML file to [`plan::Plan`]; the reference of its keys is `backend/docs/configuration.md` |
 //! | [`device_tree`] | what a board's device tree says about its remote core |
 //! | [`control`] | the control socket: its protocol, the program's side and the side of `vm add` |
-//! | [`plan`] | remotes, their memory, VMs, their sockets and slots; prints itself for `check` |
+//! | [`plan`] | remotes, their memory, VMs, their sockets and slots; prints itself for `check`, and what of it is not on the host |
 //! | [`serve`] | starts what the plan says, waits for the end, and ends it in order |
 //! | [`remotes`] | the remotes that are being served |
 //! | [`vms`] | the VMs that are being served; they come and go |

@@ -1,6 +1,7 @@
 //! What is to be started: remotes and the VMs in front of them, all checked to make sense together.
 
 mod display;
+mod host;
 
 use std::{
     os::fd::RawFd,
@@ -159,6 +160,19 @@ pub enum VmSocket {
     Path(PathBuf),
     /// Opened by whoever started the program. Its number only: nothing says yet that it is open.
     Fd(RawFd),
+}
+
+impl RemotePlan {
+    /// How many rpmsg devices it has, where that is known beforehand.
+    pub(super) fn devices(&self) -> Option<usize> {
+        match &self.link {
+            LinkPlan::Loopback => Some(1),
+            LinkPlan::Shared(SharedPlan { vrings: VringsConfig::Static(layout), .. }) => {
+                Some(layout.vdevs().into())
+            }
+            LinkPlan::Shared(_) => None,
+        }
+    }
 }
 
 impl Plan {

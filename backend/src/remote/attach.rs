@@ -8,6 +8,7 @@
 use thiserror::Error;
 
 use super::layout::{Layout, StaticLayout};
+use super::mailbox::MAX_NOTIFYID;
 use super::memory::{CarveoutError, CarveoutSlice, Carveouts, before_kick, before_publish};
 use super::messages::{Inbound, Outbound};
 use super::placement::{Placed, Placement};
@@ -19,6 +20,9 @@ use crate::rpmsg::{VIRTIO_ID_RPMSG, VIRTIO_RPMSG_F_NS};
 const ACKNOWLEDGE: u8 = 1;
 const DRIVER: u8 = 2;
 const DRIVER_OK: u8 = 4;
+
+/// The last device of a table for whose vrings, `2n` and `2n + 1`, every mailbox has a word.
+const LAST_VDEV: usize = MAX_NOTIFYID as usize / 2;
 
 /// Why a remote core cannot be attached to.
 #[derive(Debug, Error)]
@@ -69,6 +73,17 @@ pub enum AttachError {
         vdev: usize,
         /// How many it has.
         found: usize,
+    },
+    /// An rpmsg device whose vrings have numbers that mailboxes have no word for.
+    #[error(
+        "rpmsg device vdev{vdev} of the resource table is too far back, expected it up to vdev{last}, for whose vrings \
+         mailboxes have numbers; put it further to the front"
+    )]
+    TooFarBack {
+        /// Number of the device.
+        vdev: usize,
+        /// The last one that can be.
+        last: usize,
     },
     /// A vring that cannot be.
     #[error("{what} of the remote core is unusable")]
@@ -294,6 +309,9 @@ fn find_rpmsg(table: &ResourceTable) -> Result<Vec<(usize, &Vdev)>, AttachError>
         return Err(AttachError::NoRpmsg { found });
     }
     for (index, vdev) in &found {
+        if *index > LAST_VDEV {
+            return Err(AttachError::TooFarBack { vdev: *index, last: LAST_VDEV });
+        }
         if vdev.vrings.len() != 2 {
             return Err(AttachError::VringCount { vdev: *index, found: vdev.vrings.len() });
         }

@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | off | nobody needs it | a VM that does, or an order |
 //! | waiting | it is to be started, but not yet: after a crash, or another core has to be up first | by timer |
-//! | busy | the service thread dumps, stops, loads or starts it | when that is done |
+//! | dumping | it has crashed, and the service thread writes its memory down | when that is done |
+//! | busy | the service thread stops, loads or starts it | when that is done |
 //! | ending | it has been told to shut down | its answer, or a time-out |
 //! | up | it is looked for: connected to, asked "state?", attached to; then doorbells | what it says, by timer |
 //! | given up | it has crashed and is left alone | an order |
@@ -12,24 +13,25 @@
 //! *Ready* means that the remote has just booted: whatever was attached is gone, and its table is read afresh.
 //! *Running* attaches where nothing is attached. A closed socket is a core that is gone; should the same core answer
 //! on a new connection with its table untouched, only the line was cut, and the vrings go on where they were.
+//!
+//! The service thread has one thing to do at a time. What is ordered meanwhile is remembered, and done next.
 
+mod change;
 mod order;
 mod recover;
+mod seek;
 
-use std::fmt;
 use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use log::{debug, info, warn};
-use thiserror::Error;
+use log::{Level, debug, warn};
 
-use super::attach::{Attachment, RpmsgVdev, attach};
+use super::attach::Attachment;
 use super::chores::Chores;
 use super::config::{MailboxConfig, RemoteConfig};
-use super::link::{self, Mapped};
-use super::locate;
+use super::link::Mapped;
 use super::mailbox::{Mailbox, Request, Signals};
 use super::presence::Presence;
 use super::recovery::{Crashes, RecoveryPolicy};
@@ -39,96 +41,8 @@ use super::watchdog::Watchdog;
 use crate::causes::Causes;
 use crate::log_limit::LogLimit;
 
+pub use change::{Change, Loss, State};
 pub use order::{Inspection, NoFirmware, Order};
-
-/// Between two attempts to reach a remote core that is not there.
-const RETRY: Duration = Duration::from_millis(20);
-/// Between two attempts once the first ones have failed.
-const SLOW_RETRY: Duration = Duration::from_secs(1);
-/// Attempts before the slow interval.
-const FAST_ATTEMPTS: u32 = 100;
-/// Attempts within a moment of a start: the core is about to come.
-const EAGER_ATTEMPTS: u32 = 100;
-/// Between these.
-const EAGER_RETRY: Duration = Duration::from_millis(5);
-
-/// What has become of a remote core.
-#[derive(Debug)]
-pub enum Change {
-    /// It has been attached to; nothing is known of its services yet. These are its rpmsg devices.
-    Attached(Vec<RpmsgVdev>),
-    /// It cannot be reached, but may go on where it was.
-    CutOff(Loss),
-    /// It can be reached again, and goes on as if nothing had been.
-    Resumed,
-    /// It is not there any more.
-    Lost(Loss),
-}
-
-/// How a remote core was lost.
-#[derive(Debug, Error)]
-pub enum Loss {
-    /// The doorbell socket was closed.
-    #[error("its doorbell socket was closed")]
-    Closed,
-    /// It said so.
-    #[error("it reports a crash")]
-    Crashed,
-    /// A vring is unusable.
-    #[error("a vring is unusable")]
-    Fault(#[source] VringFault),
-    /// It has booted anew.
-    #[error("it has booted anew")]
-    Rebooted,
-    /// It has booted anew, and is not attached to any more.
-    #[error("it has booted anew, and is left alone")]
-    LeftAlone,
-    /// It does not answer.
-    #[error("it has not answered the last heartbeat")]
-    Silent,
-    /// It has messages and does nothing about them.
-    #[error("it hangs: it has consumed nothing for {} ms, although it has messages", .0.as_millis())]
-    Hangs(Duration),
-    /// Its watchdog says so.
-    #[error("its watchdog has fired")]
-    Watchdog,
-    /// It was stopped.
-    #[error("it is switched off")]
-    Stopped,
-    /// Somebody has truncated a file with its memory.
-    #[error("a file with its memory was truncated")]
-    Torn,
-}
-
-/// What a core is doing, for people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Switched off.
-    Offline,
-    /// Being started, or looked for.
-    Booting,
-    /// Attached to, and started by somebody else.
-    Attached,
-    /// Attached to, and started by us.
-    Running,
-    /// It has crashed and has not come back yet.
-    Crashed,
-    /// Let go of.
-    Detached,
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            State::Offline => "offline",
-            State::Booting => "booting",
-            State::Attached => "attached",
-            State::Running => "running",
-            State::Crashed => "crashed",
-            State::Detached => "detached",
-        })
-    }
-}
 
 /// What goes on with a core.
 #[derive(Debug)]
@@ -136,6 +50,7 @@ enum Phase {
     Off,
     /// It is started at this time, if the cores are up that it comes after.
     Waiting(Instant),
+    Dumping,
     Busy,
     /// Until it has answered, or this time has come.
     Ending(Instant),
@@ -157,7 +72,7 @@ pub struct RemoteCore {
     former: Option<Attachment>,
     /// Whether the line to a core that is attached has been cut.
     is_cut_off: bool,
-    /// Whether it was so because the core does not answer.
+    /// Whether that is because it does not answer; the mailbox is as it was.
     is_silent: bool,
     chores: Option<Chores>,
     /// Where the firmware that was loaded has its table.
@@ -166,7 +81,9 @@ pub struct RemoteCore {
     expects_ready: bool,
     /// Whether it can be attached to without asking, once what it was before has been let go of.
     is_ready: bool,
-    /// Whether it has said so while its memory was being dumped.
+    /// Until then it is looked for often, as it is about to come.
+    eager_until: Instant,
+    /// Whether it has said that it is ready while its memory was being dumped.
     was_ready: bool,
     crashes: Crashes,
     has_crashed: bool,
@@ -180,17 +97,26 @@ pub struct RemoteCore {
     is_on: bool,
     /// Whether it is to be started once it is off.
     starts_anew: bool,
+    /// Whether it is to be switched off once the service thread has done what it is doing.
+    is_to_stop: bool,
     /// Whether the cores that it comes after know that it counts on them.
     counts_on_others: bool,
     presence: Option<Arc<Presence>>,
     /// When to try again or ask again; `None` while attached.
     timer: Option<Instant>,
     attempts: u32,
-    connected_at: Instant,
+    /// Since when it is waited for to say that it is there.
+    silent_since: Instant,
     last_trouble: String,
     last_left_alone: Vec<String>,
     unknown_signals: u64,
     log: LogLimit,
+    /// Of what stands in its way.
+    trouble_log: LogLimit,
+    /// Of its being switched on and off.
+    power_log: LogLimit,
+    /// Of what its table has in it.
+    table_log: LogLimit,
 }
 
 impl RemoteCore {
@@ -217,6 +143,7 @@ impl RemoteCore {
             table_of_firmware: None,
             expects_ready: false,
             is_ready: false,
+            eager_until: now,
             was_ready: false,
             crashes: Crashes::default(),
             has_crashed: false,
@@ -226,15 +153,19 @@ impl RemoteCore {
             is_held_off: false,
             is_on: false,
             starts_anew: false,
+            is_to_stop: false,
             counts_on_others: false,
             presence: None,
             timer,
             attempts: 0,
-            connected_at: now,
+            silent_since: now,
             last_trouble: String::new(),
             last_left_alone: Vec::new(),
             unknown_signals: 0,
             log: LogLimit::default(),
+            trouble_log: LogLimit::default(),
+            power_log: LogLimit::default(),
+            table_log: LogLimit::default(),
         }
     }
 
@@ -256,7 +187,7 @@ impl RemoteCore {
         match self.phase {
             Phase::Up if is_attached && self.config.boot.is_some() => State::Running,
             Phase::Up if is_attached => State::Attached,
-            Phase::GivenUp => State::Crashed,
+            Phase::GivenUp | Phase::Dumping => State::Crashed,
             Phase::Up | Phase::Waiting(_) | Phase::Busy if self.has_crashed => State::Crashed,
             Phase::Up | Phase::Waiting(_) | Phase::Busy => State::Booting,
             Phase::Off if self.config.boot.is_none() => State::Detached,
@@ -300,10 +231,11 @@ impl RemoteCore {
     pub fn timer(&self) -> Option<Instant> {
         let phase = match self.phase {
             Phase::Waiting(at) | Phase::Ending(at) => Some(at),
-            _ => None,
+            Phase::Up => self.timer,
+            Phase::Off | Phase::Dumping | Phase::Busy | Phase::GivenUp => None,
         };
         let retry = self.mailbox.as_ref().and_then(|mailbox| mailbox.retry_at());
-        [phase, self.timer, retry, self.watch.due()].into_iter().flatten().min()
+        [phase, retry, self.watch.due()].into_iter().flatten().min()
     }
 
     /// Signals without a meaning that were received and ignored.
@@ -326,9 +258,7 @@ impl RemoteCore {
             return None;
         }
         self.memory = None;
-        if self.retired.is_none() {
-            self.retired = self.mailbox.take();
-        }
+        self.retire_mailbox();
         self.retry(now, 0);
         self.lose(now, Loss::Torn)
     }
@@ -344,22 +274,24 @@ impl RemoteCore {
             debug!("remote {}: {error}", self.config.name);
             return self.mailbox_closed(now);
         }
+        let has_crashed = signals.crashed && !signals.recovered;
         if signals.shut_down && matches!(self.phase, Phase::Ending(_)) {
-            self.switch_off();
+            self.switch_off(now);
             return None;
         }
         if !matches!(self.phase, Phase::Up) {
-            self.was_ready |= signals.ready;
+            self.was_ready = (self.was_ready || signals.ready) && !has_crashed;
             return None;
         }
-        if signals.echo || signals.running {
+        let has_answered = signals.echo || signals.running;
+        if has_answered {
             self.watch.answered();
+        }
+        if has_crashed {
+            return self.lose(now, Loss::Crashed);
         }
         if signals.ready {
             return self.ready(now);
-        }
-        if signals.crashed {
-            return self.lose(now, Loss::Crashed);
         }
         let is_there = signals.running || self.is_silent && signals.echo;
         if is_there && (self.attachment.is_none() || self.is_cut_off) {
@@ -380,7 +312,7 @@ impl RemoteCore {
             Phase::Waiting(at) if now >= at => self.start(now),
             Phase::Ending(by) if now >= by => {
                 warn!("remote {}: it has not answered the request to shut down", self.config.name);
-                self.switch_off();
+                self.switch_off(now);
             }
             Phase::Up => {
                 if let Some(change) = self.look(now) {
@@ -400,15 +332,12 @@ impl RemoteCore {
 
     /// Its watchdog has something to say.
     pub fn on_watchdog(&mut self, now: Instant) -> Option<Change> {
-        let has_fired = self.watchdog.as_mut()?.has_fired();
-        match has_fired {
-            Ok(false) => None,
-            Ok(true) => self.lose(now, Loss::Watchdog),
-            Err(error) => {
-                warn!("remote {}: its watchdog cannot be heard any more: {error}", self.config.name);
-                None
-            }
+        let (has_fired, trouble) = self.watchdog.as_mut()?.has_fired();
+        if let Some(error) = trouble {
+            warn!("remote {}: its watchdog cannot be heard any more: {error}", self.config.name);
         }
+        // One that is off, or has crashed already, does not feed its watchdog.
+        if has_fired && matches!(self.phase, Phase::Up) { self.lose(now, Loss::Watchdog) } else { None }
     }
 
     /// Gives the devices up because of what was found in a vring. Only a reboot of the core brings it back.
@@ -438,12 +367,10 @@ impl RemoteCore {
         if self.config.recovery.policy != RecoveryPolicy::Reattach {
             return self.lose(now, loss);
         }
-        self.watch.end();
-        self.is_cut_off = true;
         self.is_silent = true;
-        self.tell_others();
+        self.silent_since = now;
         self.retry(now, 0);
-        Some(Change::CutOff(loss))
+        Some(self.cut_off(loss))
     }
 
     /// The remote has booted.
@@ -476,15 +403,36 @@ impl RemoteCore {
         Change::Lost(Loss::Rebooted)
     }
 
+    /// It cannot be reached, and may go on where it was.
+    fn cut_off(&mut self, loss: Loss) -> Change {
+        self.watch.end();
+        self.is_cut_off = true;
+        self.tell_others();
+        Change::CutOff(loss)
+    }
+
+    /// Keeps the mailbox until nobody waits for it any more.
+    fn retire_mailbox(&mut self) {
+        let mailbox = self.mailbox.take();
+        // Where one is kept already, this one was opened since, and nobody has begun to wait for it.
+        if self.retired.is_none() {
+            self.retired = mailbox;
+        }
+    }
+
     fn mailbox_closed(&mut self, now: Instant) -> Option<Change> {
-        self.retired = self.mailbox.take();
+        self.retire_mailbox();
+        self.is_silent = false;
         if !matches!(self.phase, Phase::Up) {
             return None;
         }
-        self.retry(now, 0);
-        self.is_silent = false;
-        let is_ours = self.config.boot.is_some() && self.config.recovery.policy == RecoveryPolicy::Reboot;
         let is_for_good = matches!(self.config.mailbox, MailboxConfig::Stream(_));
+        if is_for_good {
+            self.timer = None;
+        } else {
+            self.retry(now, 0);
+        }
+        let is_ours = self.config.boot.is_some() && self.config.recovery.policy == RecoveryPolicy::Reboot;
         if is_ours {
             return self.lose(now, Loss::Closed);
         }
@@ -495,86 +443,7 @@ impl RemoteCore {
             self.forget();
             return Some(Change::Lost(Loss::Closed));
         }
-        self.watch.end();
-        self.is_cut_off = true;
-        self.tell_others();
-        Some(Change::CutOff(Loss::Closed))
-    }
-
-    /// Looks for a core that should be up.
-    fn seek(&mut self, now: Instant) -> Option<Change> {
-        if self.mailbox.is_none() {
-            if !self.connect(now) {
-                return None;
-            }
-            // Hardware may have signals whose interrupt a predecessor has taken.
-            let change = self.on_mailbox(now);
-            if change.is_some() || self.mailbox.is_none() || self.timer.is_none() {
-                return change;
-            }
-        }
-        if self.is_silent {
-            // Its table says nothing of whether it lives.
-            if let Some(mailbox) = &mut self.mailbox {
-                mailbox.request(Request::Echo);
-            }
-            self.retry(now, self.attempts.saturating_add(1));
-            return None;
-        }
-        let silent = now.duration_since(self.connected_at);
-        if self.config.attach_after.is_some_and(|limit| silent >= limit) {
-            return self.attach_running(now);
-        }
-        let can_ask = self.mailbox.as_mut().is_some_and(|mailbox| mailbox.request(Request::State));
-        if !can_ask {
-            // Nobody will say that it is there; its table does.
-            return self.attach_running(now);
-        }
-        self.retry(now, self.attempts.saturating_add(1));
-        None
-    }
-
-    /// Opens mailbox and memory. Returns whether both are there.
-    fn connect(&mut self, now: Instant) -> bool {
-        let connected = link::open_mailbox(&mut self.config.mailbox).and_then(|mailbox| {
-            let is_new = link::map(&self.config.memory, &mut self.memory)?;
-            Ok((mailbox, is_new))
-        });
-        match connected {
-            Ok((mailbox, is_new)) => {
-                if is_new {
-                    self.former = None;
-                    if let Some(attachment) = &mut self.attachment {
-                        attachment.forsake();
-                    }
-                }
-                self.mailbox = Some(mailbox);
-                self.connected_at = now;
-                self.attempts = 0;
-                self.open_watchdog();
-                true
-            }
-            Err(error) => {
-                self.trouble(&error);
-                self.retry(now, self.attempts.saturating_add(1));
-                false
-            }
-        }
-    }
-
-    fn open_watchdog(&mut self) {
-        let Some(path) = self.config.watch.watchdog.as_ref().filter(|_| self.watchdog.is_none()) else {
-            return;
-        };
-        match Watchdog::open(path) {
-            Ok(watchdog) => self.watchdog = Some(watchdog),
-            Err(error) => {
-                let path = path.display();
-                let text =
-                    format_args!("remote {}: cannot open its watchdog {path}: {error}", self.config.name);
-                self.log.say(log::Level::Warn, text);
-            }
-        }
+        Some(self.cut_off(Loss::Closed))
     }
 
     /// Forgets what was attached. Returns whether something was.
@@ -590,81 +459,12 @@ impl RemoteCore {
         had
     }
 
-    /// Attaches to a core that has been up before: one that we know, or one that is new to us.
-    fn attach_running(&mut self, now: Instant) -> Option<Change> {
-        if self.is_cut_off && self.attachment.as_ref().is_some_and(Attachment::is_untouched) {
-            info!("remote {}: it is back, going on", self.config.name);
-            self.is_cut_off = false;
-            self.is_silent = false;
-            self.timer = None;
-            self.watch.begin(now);
-            self.tell_others();
-            return Some(Change::Resumed);
-        }
-        if self.forget() {
-            return Some(self.succeed(now));
-        }
-        self.attach(now).map(Change::Attached)
-    }
-
-    fn attach(&mut self, now: Instant) -> Option<Vec<RpmsgVdev>> {
-        let memory = &self.memory.as_ref()?.carveouts;
-        let layout = match locate::layout(self.config.vrings, memory, self.table_of_firmware) {
-            Ok(layout) => layout,
-            Err(error) => {
-                self.trouble(&error);
-                self.retry(now, FAST_ATTEMPTS);
-                return None;
-            }
-        };
-        match attach(memory, &layout) {
-            Ok((attachment, devices)) => {
-                if let Some(mailbox) = &mut self.mailbox {
-                    for device in &devices {
-                        mailbox.kick(device.inbound.notifyid());
-                    }
-                }
-                for entry in &attachment.left_alone {
-                    if !self.last_left_alone.contains(entry) {
-                        info!("remote {}: resource table entry {entry}: left alone", self.config.name);
-                    }
-                }
-                self.last_left_alone.clone_from(&attachment.left_alone);
-                self.log.say(log::Level::Info, format_args!("remote {}: attached", self.config.name));
-                self.last_trouble.clear();
-                self.attachment = Some(attachment);
-                self.former = None;
-                self.timer = None;
-                self.has_crashed = false;
-                self.crashes.up(now);
-                self.watch.begin(now);
-                self.tell_others();
-                Some(devices)
-            }
-            Err(error) => {
-                self.trouble(&error);
-                self.retry(now, FAST_ATTEMPTS);
-                None
-            }
-        }
-    }
-
-    fn retry(&mut self, now: Instant, attempts: u32) {
-        self.is_ready = false;
-        self.attempts = attempts;
-        let wait = match attempts {
-            _ if self.expects_ready && attempts < EAGER_ATTEMPTS => EAGER_RETRY,
-            0..FAST_ATTEMPTS => RETRY,
-            _ => SLOW_RETRY,
-        };
-        self.timer = Some(now + wait);
-    }
-
     /// Says what stands in the way; the same thing only once.
     fn trouble(&mut self, error: &dyn std::error::Error) {
         let text = Causes(error).to_string();
         if text != self.last_trouble {
-            warn!("remote {}: waiting for it: {text}", self.config.name);
+            let line = format_args!("remote {}: waiting for it: {text}", self.config.name);
+            self.trouble_log.say(Level::Warn, line);
             self.last_trouble = text;
         }
     }

@@ -99,19 +99,34 @@ pub(super) fn open_mailbox(config: &mut MailboxConfig) -> Result<Box<dyn Mailbox
     })
 }
 
-/// A region's file, where it starts in it, and what to call it.
-fn open_region(memory: &MemoryConfig) -> Result<(File, u64, String), LinkError> {
+/// A region's file, and where it starts there.
+struct Source {
+    file: File,
+    /// What is to be given to `mmap`, in bytes.
+    offset: u64,
+    /// Bytes from there to the region.
+    skipped: u64,
+    /// The file, for people.
+    name: String,
+}
+
+fn open_region(memory: &MemoryConfig) -> Result<Source, LinkError> {
+    let offset = memory.offset;
     Ok(match &memory.file {
-        MemoryFile::Path(path) => (open(path)?, memory.offset, path.display().to_string()),
+        MemoryFile::Path(path) => {
+            Source { file: open(path)?, offset, skipped: 0, name: path.display().to_string() }
+        }
         MemoryFile::Open(file) => {
-            (file.try_clone().map_err(LinkError::Stream)?, memory.offset, "(built in)".to_owned())
+            let file = file.try_clone().map_err(LinkError::Stream)?;
+            Source { file, offset, skipped: 0, name: "(built in)".to_owned() }
         }
         MemoryFile::Uio => {
             let address = memory.physical_address;
             let uio = |source| LinkError::Uio { address, source };
             let map = UioDevices::default().find(address, memory.size as u64, None).map_err(uio)?;
             let file = map.open().map_err(uio)?;
-            (file, map.file_offset() + map.offset, map.device.display().to_string())
+            let name = map.device.display().to_string();
+            Source { file, offset: map.file_offset(), skipped: map.offset, name }
         }
     })
 }
@@ -121,21 +136,25 @@ pub(super) fn map(config: &[MemoryConfig], mapped: &mut Option<Mapped>) -> Resul
     let mut files = Vec::new();
     for memory in config {
         match open_region(memory) {
-            Ok(file) => files.push((memory, file)),
+            Ok(source) => files.push((memory, source)),
             Err(error) if memory.is_optional => debug!("done without: {}", Causes(&error)),
             Err(error) => return Err(error),
         }
     }
-    let identity = files.iter().map(|(_, (file, offset, _))| {
-        file.metadata().map_or((0, 0, *offset), |data| (data.dev(), data.ino(), *offset))
+    let identity = files.iter().map(|(_, Source { file, offset, skipped, .. })| {
+        let place = offset.saturating_add(*skipped);
+        file.metadata().map_or((0, 0, place), |data| (data.dev(), data.ino(), place))
     });
     let identity: Vec<_> = identity.collect();
     if mapped.as_ref().is_some_and(|mapped| mapped.identity == identity) {
         return Ok(false);
     }
     let mut regions = Vec::new();
-    for (memory, (file, offset, name)) in files {
-        let region = Region::map(&file, offset, memory.size, memory.device_address, memory.access)
+    for (memory, Source { file, offset, skipped, name }) in files {
+        let device_address = memory.device_address;
+        // What does not fit into the address space cannot be mapped either, and is refused there.
+        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
+        let region = Region::map_behind(&file, offset, skipped, memory.size, device_address, memory.access)
             .map_err(|source| LinkError::Memory { file: name, source })?
             .at_physical(memory.physical_address);
         regions.push(match &memory.name {

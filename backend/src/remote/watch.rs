@@ -94,6 +94,8 @@ impl Watch {
     pub(super) fn cannot_ask(&mut self) -> bool {
         self.can_ask = false;
         self.is_unanswered = false;
+        // Nothing was asked, so no answer is missing.
+        self.asked_about_hang = false;
         self.next_beat.take().is_some()
     }
 
@@ -235,6 +237,20 @@ mod tests {
         watch.see(Traffic { is_waited_for: true, ..busy(7) }, now);
         now = watch.due().unwrap();
         assert!(matches!(watch.look(now), Some(Finding::Hangs(_))));
+    }
+
+    #[test]
+    fn a_question_that_could_not_be_asked_is_not_unanswered() {
+        let mut now = Instant::now();
+        let mut watch = watch(None, Some(SECOND), now);
+        watch.see(busy(7), now);
+        now = watch.due().unwrap();
+        assert_eq!(watch.look(now), Some(Finding::Ask));
+        watch.cannot_ask();
+        for _ in 0..3 {
+            now = watch.due().unwrap();
+            assert_eq!(watch.look(now), None);
+        }
     }
 
     #[test]

@@ -27,24 +27,29 @@ impl Watchdog {
         let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
         let device = File::options().read(true).write(true).custom_flags(flags).open(path)?;
         let is_armed = device.metadata()?.file_type().is_char_device();
-        Ok(Watchdog { device, is_armed, is_deaf: false })
+        let mut watchdog = Watchdog { device, is_armed, is_deaf: false };
+        if is_armed {
+            // A predecessor that was killed may have left it switched off.
+            watchdog.device.write_all(&RE_ARM)?;
+        }
+        Ok(watchdog)
     }
 
-    /// Whether it has fired since it was last asked.
-    pub(super) fn has_fired(&mut self) -> io::Result<bool> {
+    /// Whether it has fired since it was last asked; and why nothing will be heard of it any more, if that is so.
+    pub(super) fn has_fired(&mut self) -> (bool, Option<io::Error>) {
         // A UIO device gives its count of interrupts.
         let mut count = [0; 4];
-        let fired = match self.device.read(&mut count) {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) if self.is_armed => self.device.write_all(&RE_ARM).map(|()| true),
-            Ok(_) => Ok(true),
+        let (has_fired, trouble) = match self.device.read(&mut count) {
+            Ok(0) => (false, Some(io::ErrorKind::UnexpectedEof.into())),
+            Ok(_) if self.is_armed => (true, self.device.write_all(&RE_ARM).err()),
+            Ok(_) => (true, None),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                Ok(false)
+                (false, None)
             }
-            Err(error) => Err(error),
+            Err(error) => (false, Some(error)),
         };
-        self.is_deaf = fired.is_err();
-        fired
+        self.is_deaf = trouble.is_some();
+        (has_fired, trouble)
     }
 
     /// Whether nothing will be heard of it any more.

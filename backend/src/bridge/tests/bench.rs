@@ -17,6 +17,7 @@ use crate::guest::port::QueueIndex;
 use crate::guest::queue::QueueSetup;
 use crate::remote::config::{MailboxConfig, MemoryConfig, RemoteConfig, VringsConfig};
 use crate::remote::core::{Change, RemoteCore};
+use crate::remote::memory::Access;
 use crate::rpmsg::address::Slot;
 use crate::rpmsg::{Announcement, HEADER_LEN, Header, NAME_SERVICE_ADDRESS, VIRTIO_RPMSG_F_NS};
 use crate::softcore::{Config, Memory, SoftCore};
@@ -221,6 +222,11 @@ impl Bench {
 
     /// The same under a policy.
     pub(super) fn with_policy(config: Config, slots: &[u8], policy: Policy) -> Self {
+        Self::with_access(config, slots, policy, Access::Normal)
+    }
+
+    /// The same with memory that the host reaches so.
+    pub(super) fn with_access(config: Config, slots: &[u8], policy: Policy, access: Access) -> Self {
         let memory = Memory::memfd(&config.layout().unwrap()).unwrap();
         let (host, doorbell) = UnixStream::pair().unwrap();
         doorbell.set_nonblocking(true).unwrap();
@@ -229,7 +235,7 @@ impl Bench {
         let remote = RemoteConfig::attached(
             "core",
             MailboxConfig::Stream(Some(host)),
-            vec![MemoryConfig::whole(file, size, memory.device_address().into())],
+            vec![MemoryConfig { access, ..MemoryConfig::whole(file, size, memory.device_address().into()) }],
             VringsConfig::Table(config.layout().unwrap().table_address().into()),
         );
         let core = SoftCore::new(config, memory).unwrap();

@@ -1,6 +1,7 @@
 //! The relay as a whole, on a test bench without threads.
 
 mod bench;
+mod device_memory;
 mod loss;
 
 use bench::{Bench, Guest};

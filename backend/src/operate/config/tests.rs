@@ -11,6 +11,8 @@ use crate::{
     rpmsg::address::Slot,
 };
 
+mod hardware;
+mod life;
 mod one_more;
 mod reference;
 mod refusals;

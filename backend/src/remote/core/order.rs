@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::{Level, info, warn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::super::chores::{Chores, Done};
@@ -14,7 +14,8 @@ use super::super::link;
 use super::super::locate;
 use super::super::mailbox::{Request, Signals};
 use super::super::memory::Carveouts;
-use super::{Change, Loss, Phase, RETRY, RemoteCore, State};
+use super::seek::{FAST_ATTEMPTS, RETRY, SLOW_RETRY};
+use super::{Change, Loss, Phase, RemoteCore, State};
 use crate::causes::Causes;
 
 /// How long a core may take to answer a request to shut down (Linux `drivers/remoteproc/stm32_rproc.c`).
@@ -83,7 +84,7 @@ impl RemoteCore {
             }
             Order::Restart(_) if matches!(self.phase, Phase::Off | Phase::GivenUp | Phase::Waiting(_)) => {
                 self.starts_anew = true;
-                self.switch_off();
+                self.switch_off(now);
                 None
             }
             Order::Restart(_) => {
@@ -125,32 +126,39 @@ impl RemoteCore {
 
     fn start_if_off(&mut self, now: Instant) {
         match self.phase {
-            Phase::Off | Phase::GivenUp => match self.config.boot {
-                Some(_) => self.phase = Phase::Waiting(now),
-                None => {
-                    self.phase = Phase::Up;
-                    self.retry(now, 0);
-                }
-            },
-            Phase::Ending(_) => self.starts_anew = true,
-            Phase::Busy | Phase::Waiting(_) | Phase::Up => {}
+            Phase::Off | Phase::GivenUp if self.config.boot.is_none() => {
+                self.phase = Phase::Up;
+                self.silent_since = now;
+                self.retry(now, 0);
+            }
+            Phase::Off => self.phase = Phase::Waiting(now),
+            // It may still be on, whatever it is doing.
+            Phase::GivenUp => {
+                self.starts_anew = true;
+                self.switch_off(now);
+            }
+            Phase::Ending(_) | Phase::Dumping => self.starts_anew = true,
+            Phase::Busy => self.starts_anew |= self.is_to_stop,
+            Phase::Waiting(_) | Phase::Up => {}
         }
     }
 
     /// Starts the core, once those are up that it comes after.
     pub(super) fn start(&mut self, now: Instant) {
-        if self.starts_anew {
+        if self.starts_anew || !self.is_wanted() {
             // It waits after a crash, and is still on.
-            return self.switch_off();
+            return self.switch_off(now);
         }
         self.count_on_others(true);
         if let Some(other) = self.config.after.iter().find(|other| !other.is_up()) {
             let text = format!("remote {}: waits for remote {} to be up", self.config.name, other.name());
             if text != self.last_trouble {
-                info!("{text}");
+                self.trouble_log.say(Level::Info, format_args!("{text}"));
                 self.last_trouble = text;
             }
-            self.phase = Phase::Waiting(now + RETRY);
+            self.attempts = self.attempts.saturating_add(1);
+            let wait = if self.attempts < FAST_ATTEMPTS { RETRY } else { SLOW_RETRY };
+            self.phase = Phase::Waiting(now + wait);
             return;
         }
         let Some(BootConfig { firmware: Some(path), .. }) = self.config.boot.clone() else {
@@ -158,7 +166,7 @@ impl RemoteCore {
         };
         if let Err(error) = link::map(&self.config.memory, &mut self.memory) {
             self.trouble(&error);
-            self.phase = Phase::Waiting(now + super::SLOW_RETRY);
+            self.phase = Phase::Waiting(now + SLOW_RETRY);
             return;
         }
         let Some(memory) = &self.memory else { return };
@@ -182,17 +190,20 @@ impl RemoteCore {
 
     /// Ends the core's work in good order.
     pub(super) fn stop(&mut self, now: Instant) -> Option<Change> {
+        if matches!(self.phase, Phase::Ending(_)) {
+            return None;
+        }
         let was_attached = self.let_go();
         if self.config.boot.is_some() && matches!(self.phase, Phase::Up) && was_attached {
             let is_told = self.mailbox.as_mut().is_some_and(|mailbox| mailbox.request(Request::ShutDown));
             match is_told {
                 true => self.phase = Phase::Ending(now + SHUT_DOWN_TIME),
-                false => self.switch_off(),
+                false => self.switch_off(now),
             }
         } else if self.config.boot.is_some() && !self.is_on && matches!(self.phase, Phase::Waiting(_)) {
             self.is_off(now);
         } else {
-            self.switch_off();
+            self.switch_off(now);
         }
         was_attached.then_some(Change::Lost(Loss::Stopped))
     }
@@ -201,32 +212,39 @@ impl RemoteCore {
     fn let_go(&mut self) -> bool {
         let Some(attachment) = self.attachment.take() else { return false };
         let notifyid = attachment.notifyid();
-        attachment.detach();
+        // Behind a line that was cut there may be another core by now, with a table of its own.
+        if !self.is_cut_off || attachment.is_untouched() {
+            attachment.detach();
+        }
         if let Some(mailbox) = &mut self.mailbox
             && !mailbox.request(Request::Detach)
         {
             mailbox.kick(notifyid);
         }
         self.forget();
-        info!("remote {}: detached", self.config.name);
+        self.power_log.say(Level::Info, format_args!("remote {}: detached", self.config.name));
         true
     }
 
-    /// Throws the switch, whatever the core is doing.
-    pub(super) fn switch_off(&mut self) {
+    /// Throws the switch, whatever the core is doing, as soon as the service thread can.
+    pub(super) fn switch_off(&mut self, now: Instant) {
         self.timer = None;
         self.expects_ready = false;
-        let now = Instant::now();
+        if matches!(self.phase, Phase::Busy | Phase::Dumping) {
+            self.is_to_stop = true;
+            return;
+        }
         let Some(BootConfig { switch, .. }) = self.config.boot.clone() else { return self.is_off(now) };
         self.busy(now, Box::new(move || Done::Stopped(switch.stop())));
     }
 
     /// The core is off.
     pub(super) fn is_off(&mut self, now: Instant) {
-        if self.retired.is_none() && self.config.boot.is_some() {
-            self.retired = self.mailbox.take();
+        if self.config.boot.is_some() {
+            self.retire_mailbox();
         }
         self.phase = Phase::Off;
+        self.attempts = 0;
         if std::mem::take(&mut self.starts_anew) && self.is_wanted() {
             self.start_if_off(now);
         } else if self.is_wanted() && self.config.boot.is_some() {
@@ -277,12 +295,19 @@ impl RemoteCore {
             return;
         }
         while !signals.shut_down {
-            let left = until.saturating_duration_since(Instant::now());
-            let Ok(timeout) = Timespec::try_from(left) else { return };
-            let descriptor = mailbox.descriptor();
-            let answered = poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], Some(&timeout));
-            if !matches!(answered, Ok(1)) || mailbox.receive(&mut signals).is_err() {
+            let now = Instant::now();
+            if now >= until {
                 return warn!("remote {}: it has not answered the request to shut down", self.config.name);
+            }
+            let next = mailbox.retry_at().map_or(until, |at| at.clamp(now, until));
+            let Ok(timeout) = Timespec::try_from(next - now) else { return };
+            let events = if mailbox.wants_write() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+            let descriptor = mailbox.descriptor();
+            // Interrupted or not, what there is to do is done.
+            let _ = poll(&mut [PollFd::new(&descriptor, events)], Some(&timeout));
+            mailbox.flush(Instant::now());
+            if let Err(error) = mailbox.receive(&mut signals) {
+                return warn!("remote {}: it is gone before it has shut down: {error}", self.config.name);
             }
         }
     }

@@ -1,20 +1,33 @@
 //! After a crash.
 
+use std::mem;
 use std::time::Instant;
 
-use log::{info, warn};
+use log::{Level, info, warn};
 
-use super::super::chores::{Chores, Done};
-use super::super::recovery::Verdict;
-use super::{Change, FAST_ATTEMPTS, Loss, Phase, RemoteCore};
+use super::super::chores::{Chore, Chores, Done};
+use super::super::config::VringsConfig;
+use super::super::recovery::{RecoveryPolicy, Verdict};
+use super::seek::{EAGER_TIME, FAST_ATTEMPTS, RETRY, SLOW_RETRY};
+use super::{Change, Loss, Phase, RemoteCore};
 use crate::causes::Causes;
 use crate::remote::dump;
+
+/// Firmware says nothing of where its vrings are, and nobody else does.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "its firmware has no resource table, expected one in the section .resource_table; build it in, or configure \
+     `resource-table` or `vrings`"
+)]
+struct NoTable;
 
 impl RemoteCore {
     /// The core is not there any more.
     pub(super) fn lose(&mut self, now: Instant, loss: Loss) -> Option<Change> {
         let had = self.forget();
-        if !had && self.config.boot.is_none() {
+        // What it says of a crash while it is waited for to boot anew by itself is no other crash.
+        let is_known = self.has_crashed && self.config.recovery.policy == RecoveryPolicy::Reattach;
+        if !had && (self.config.boot.is_none() || is_known) {
             return None;
         }
         if !had {
@@ -34,10 +47,12 @@ impl RemoteCore {
     fn dump(&mut self, now: Instant) -> bool {
         let (Some(directory), Some(memory)) = (self.config.dump.clone(), &self.memory) else { return false };
         let (carveouts, name) = (memory.carveouts.clone(), self.config.name.clone());
-        self.busy(
-            now,
-            Box::new(move || Done::Dumped(dump::dump(&carveouts, &name, &directory, jiff::Timestamp::now()))),
-        )
+        let dump = move || Done::Dumped(dump::dump(&carveouts, &name, &directory, jiff::Timestamp::now()));
+        let is_given = self.busy(now, Box::new(dump));
+        if is_given {
+            self.phase = Phase::Dumping;
+        }
+        is_given
     }
 
     /// Does about a crash what is configured.
@@ -50,12 +65,13 @@ impl RemoteCore {
             Verdict::Reboot(at) if self.config.boot.is_some() => {
                 self.starts_anew = true;
                 match at <= now {
-                    true => self.switch_off(),
+                    true => self.switch_off(now),
                     false => self.phase = Phase::Waiting(at),
                 }
             }
             _ => {
                 self.phase = Phase::Up;
+                self.silent_since = now;
                 // Its successor announces itself with "ready"; one that we missed is found by asking.
                 self.retry(now, FAST_ATTEMPTS);
             }
@@ -83,13 +99,13 @@ impl RemoteCore {
     }
 
     /// Gives the service thread something to do. Returns whether there is one; without, the core is tried again later.
-    pub(super) fn busy(&mut self, now: Instant, chore: super::super::chores::Chore) -> bool {
+    pub(super) fn busy(&mut self, now: Instant, chore: Chore) -> bool {
         if self.chores.is_none() {
             match Chores::new(&self.config.name) {
                 Ok(chores) => self.chores = Some(chores),
                 Err(error) => {
                     self.trouble(&error);
-                    self.phase = Phase::Waiting(now + super::SLOW_RETRY);
+                    self.phase = Phase::Waiting(now + SLOW_RETRY);
                     return false;
                 }
             }
@@ -114,41 +130,62 @@ impl RemoteCore {
 
     fn done(&mut self, now: Instant, done: Done) -> Option<Change> {
         let name = &self.config.name;
+        let is_to_stop = mem::take(&mut self.is_to_stop);
         match done {
             Done::Dumped(result) => {
                 match result {
                     Ok(path) => info!("remote {name}: its memory is in {}", path.display()),
                     Err(error) => warn!("remote {name}: its memory is not dumped: {}", Causes(&error)),
                 }
+                self.phase = Phase::Up;
+                if is_to_stop || self.starts_anew || !self.is_wanted() {
+                    self.switch_off(now);
+                    return None;
+                }
                 self.recover(now);
                 if matches!(self.phase, Phase::Up) && self.was_ready {
                     return self.ready(now);
                 }
             }
+            // It has not been started.
+            Done::Loaded(_) if is_to_stop || !self.is_wanted() => self.is_off(now),
             Done::Loaded(Ok(loaded)) => {
                 self.table_of_firmware = loaded.table.map(|table| table.address);
-                self.turn_on(now);
+                if self.table_of_firmware.is_none() && self.config.vrings == VringsConfig::TableOfFirmware {
+                    self.cannot_start(now, &NoTable);
+                } else {
+                    self.turn_on(now);
+                }
             }
-            Done::Loaded(Err(error)) => self.cannot_start(now, &error),
+            Done::Started(result) if is_to_stop || !self.is_wanted() => {
+                if let Err(error) = result {
+                    warn!("remote {name}: cannot be started: {}", Causes(&error));
+                }
+                self.phase = Phase::Up;
+                self.switch_off(now);
+            }
             Done::Started(Ok(())) => {
-                info!("remote {name}: started");
+                self.power_log.say(Level::Info, format_args!("remote {name}: started"));
                 self.phase = Phase::Up;
                 self.expects_ready = true;
-                if !self.is_wanted() {
-                    return self.stop(now);
-                }
+                self.eager_until = now + EAGER_TIME;
+                self.silent_since = now;
                 // It may have said that it is ready before anybody could hear it.
                 self.retry(now, 0);
                 return self.seek(now);
             }
+            Done::Loaded(Err(error)) => self.cannot_start(now, &error),
             Done::Started(Err(error)) => self.cannot_start(now, &error),
             Done::Stopped(result) => {
                 match result {
                     Ok(()) => {
-                        info!("remote {name}: stopped");
+                        self.power_log.say(Level::Info, format_args!("remote {name}: stopped"));
                         self.is_on = false;
                     }
-                    Err(error) => warn!("remote {name}: cannot be stopped: {}", Causes(&error)),
+                    Err(error) => {
+                        let text = format_args!("remote {name}: cannot be stopped: {}", Causes(&error));
+                        self.power_log.say(Level::Warn, text);
+                    }
                 }
                 self.is_off(now);
             }
@@ -157,7 +194,8 @@ impl RemoteCore {
     }
 
     fn cannot_start(&mut self, now: Instant, error: &dyn std::error::Error) {
-        warn!("remote {}: cannot be started: {}", self.config.name, Causes(error));
+        let text = format_args!("remote {}: cannot be started: {}", self.config.name, Causes(error));
+        self.power_log.say(Level::Warn, text);
         self.has_crashed = true;
         let verdict = self.crashes.another(&self.config.recovery, now);
         if self.leave_alone(verdict, Loss::Crashed).is_some() {
@@ -165,8 +203,8 @@ impl RemoteCore {
         }
         // Nothing brings it up but another attempt, whatever the policy is for a core that was up.
         let at = match verdict {
-            Verdict::Reboot(at) => at.max(now + super::RETRY),
-            _ => now + super::SLOW_RETRY,
+            Verdict::Reboot(at) => at.max(now + RETRY),
+            _ => now + SLOW_RETRY,
         };
         self.phase = Phase::Waiting(at);
     }

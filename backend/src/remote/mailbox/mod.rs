@@ -102,6 +102,8 @@ pub struct Signals {
     pub running: bool,
     /// The remote says that it has crashed.
     pub crashed: bool,
+    /// It has come up after that.
+    pub recovered: bool,
     /// The remote has answered [`Request::Echo`].
     pub echo: bool,
     /// The remote has answered [`Request::ShutDown`]: it may be switched off.
@@ -110,6 +112,18 @@ pub struct Signals {
     pub detached: bool,
     /// Signals that mean nothing; ignored.
     pub unknown: u64,
+}
+
+impl Signals {
+    fn has_booted(&mut self) {
+        self.ready = true;
+        self.recovered = self.crashed;
+    }
+
+    fn has_crashed(&mut self) {
+        self.crashed = true;
+        self.recovered = false;
+    }
 }
 
 /// Why a hardware mailbox cannot be used.

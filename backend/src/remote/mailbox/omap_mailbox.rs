@@ -211,8 +211,8 @@ impl OmapMailbox {
             }
             match self.registers.read32(message(self.receive)) {
                 0..=MAX_NOTIFYID | PENDING_MESSAGE => signals.vring = true,
-                READY => signals.ready = true,
-                CRASH => signals.crashed = true,
+                READY => signals.has_booted(),
+                CRASH => signals.has_crashed(),
                 ECHO_REPLY => signals.echo = true,
                 SHUT_DOWN_DONE => signals.shut_down = true,
                 ECHO_REQUEST | ABORT_REQUEST | SUSPEND_AUTO..=SUSPEND_CANCEL => {}

@@ -20,6 +20,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Instant;
 
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+
 use super::{MAX_NOTIFYID, Mailbox, MailboxClosed, Request, Signals};
 
 const READY: u8 = 0xF0;
@@ -46,9 +48,14 @@ impl SocketMailbox {
     /// Connects to the socket that the remote listens on.
     ///
     /// # Errors
-    /// Whatever `connect` says; nobody listening is the usual one.
+    /// Whatever `connect` says; nobody listening is the usual one, and `EAGAIN` that more are waiting than the remote
+    /// lets wait.
     pub fn connect(path: &Path) -> io::Result<Self> {
-        Self::new(UnixStream::connect(path)?)
+        // By its own means the standard library would wait until the remote accepts somebody.
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        connect(&socket, &SocketAddrUnix::new(path)?)?;
+        Self::new(socket.into())
     }
 
     /// Takes a connection that is already there.
@@ -119,8 +126,8 @@ impl Mailbox for SocketMailbox {
                 for byte in &bytes[..count] {
                     match *byte {
                         0..READY => signals.vring = true,
-                        READY => signals.ready = true,
-                        CRASHED => signals.crashed = true,
+                        READY => signals.has_booted(),
+                        CRASHED => signals.has_crashed(),
                         SHUT_DOWN_DONE => signals.shut_down = true,
                         ECHO_REPLY => signals.echo = true,
                         RUNNING => signals.running = true,
@@ -176,6 +183,37 @@ mod tests {
         assert_eq!(received.iter().filter(|byte| **byte == 3).count(), 1);
         assert_eq!(received.iter().filter(|byte| **byte == 0xEF).count(), 1);
         assert_eq!(received.last(), Some(&0xEF));
+    }
+
+    #[test]
+    fn a_ready_after_a_crash_makes_up_for_it_and_a_crash_after_that_does_not() {
+        let (mut mailbox, mut remote) = pair();
+        remote.write_all(&[CRASHED, READY]).unwrap();
+        let mut signals = Signals::default();
+        mailbox.receive(&mut signals).unwrap();
+        assert!(signals.ready && signals.recovered);
+        remote.write_all(&[CRASHED]).unwrap();
+        mailbox.receive(&mut signals).unwrap();
+        assert!(signals.crashed && !signals.recovered);
+    }
+
+    #[test]
+    fn a_remote_that_accepts_nobody_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("doorbell");
+        let listener =
+            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        rustix::net::bind(&listener, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let mut waiting = Vec::new();
+        let error = loop {
+            match SocketMailbox::connect(&path) {
+                Ok(mailbox) => waiting.push(mailbox),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert!(!waiting.is_empty());
     }
 
     #[test]

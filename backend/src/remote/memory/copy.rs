@@ -14,14 +14,20 @@ pub(super) unsafe fn into_carveout(target: *mut u8, source: *const u8, len: usiz
     #[cfg(test)]
     crate::copied::add(len);
     match access {
-        // SAFETY: as the caller promises.
-        Access::Normal => unsafe { std::ptr::copy_nonoverlapping(source, target, len) },
+        Access::Normal => {
+            #[cfg(test)]
+            super::accesses::note(target.addr(), len);
+            // SAFETY: as the caller promises.
+            unsafe { std::ptr::copy_nonoverlapping(source, target, len) }
+        }
         Access::Device => {
             let mut done = 0;
             while done < len {
                 // SAFETY: done < len, so both stay within what the caller promises.
                 let (from, to) = unsafe { (source.add(done), target.add(done)) };
                 let width = widest(to.addr(), len - done);
+                #[cfg(test)]
+                super::accesses::note(to.addr(), width);
                 // SAFETY: `width` bytes remain on both sides; `to` is aligned to `width`.
                 unsafe {
                     match width {
@@ -46,14 +52,20 @@ pub(super) unsafe fn out_of_carveout(target: *mut u8, source: *const u8, len: us
     #[cfg(test)]
     crate::copied::add(len);
     match access {
-        // SAFETY: as the caller promises.
-        Access::Normal => unsafe { std::ptr::copy_nonoverlapping(source, target, len) },
+        Access::Normal => {
+            #[cfg(test)]
+            super::accesses::note(source.addr(), len);
+            // SAFETY: as the caller promises.
+            unsafe { std::ptr::copy_nonoverlapping(source, target, len) }
+        }
         Access::Device => {
             let mut done = 0;
             while done < len {
                 // SAFETY: done < len, so both stay within what the caller promises.
                 let (from, to) = unsafe { (source.add(done), target.add(done)) };
                 let width = widest(from.addr(), len - done);
+                #[cfg(test)]
+                super::accesses::note(from.addr(), width);
                 // SAFETY: `width` bytes remain on both sides; `from` is aligned to `width`.
                 unsafe {
                     match width {

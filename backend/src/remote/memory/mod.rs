@@ -6,6 +6,8 @@
 //!
 //! This is one of the few rooms with `unsafe`; everyone else works with [`CarveoutSlice`].
 
+#[cfg(test)]
+pub(crate) mod accesses;
 mod barrier;
 mod copy;
 mod mapping;
@@ -108,14 +110,34 @@ impl Region {
         device_address: u64,
         access: Access,
     ) -> Result<Self, CarveoutError> {
+        Self::map_behind(file, offset, 0, size, device_address, access)
+    }
+
+    /// Like [`map`](Self::map), but `skipped` bytes are mapped before those `size` bytes. To a UIO device an offset is the
+    /// number of a map, in pages, and a map can be mapped from its start on only (Linux `drivers/uio/uio.c`,
+    /// `uio_find_mem_index`).
+    ///
+    /// # Errors
+    /// As for [`map`](Self::map).
+    pub fn map_behind(
+        file: &File,
+        offset: u64,
+        skipped: usize,
+        size: usize,
+        device_address: u64,
+        access: Access,
+    ) -> Result<Self, CarveoutError> {
         let data = file.metadata().map_err(CarveoutError::Size)?;
-        let expected = offset.saturating_add(size as u64);
+        let expected = offset.saturating_add(skipped as u64).saturating_add(size as u64);
         // A device has no length; it refuses to be mapped where it has no memory.
         if data.len() < expected && !data.file_type().is_char_device() {
             return Err(CarveoutError::FileTooSmall { expected, found: data.len() });
         }
-        let map =
-            Mapping::new(file, offset, size).map_err(|source| CarveoutError::Map { offset, size, source })?;
+        let map = Mapping::new(file, offset, skipped, size).map_err(|source| CarveoutError::Map {
+            offset,
+            size,
+            source,
+        })?;
         Ok(Region { map, device_address, physical_address: device_address, name: None, access })
     }
 
@@ -245,6 +267,8 @@ pub(crate) mod testing {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt;
+
     use super::testing::carveouts;
     use super::*;
 
@@ -289,6 +313,23 @@ mod tests {
     fn a_misaligned_address_is_refused() {
         let error = carveouts(0x1000, 0, Access::Normal).slice(6, 4, 4).unwrap_err();
         assert_eq!(error.to_string(), "device address 0x6 is not aligned to 4 bytes");
+    }
+
+    #[test]
+    fn what_lies_before_the_region_in_its_map_is_not_part_of_it() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(0x3000).unwrap();
+        let region = Region::map_behind(&file, 0x1000, 0x810, 0x100, 0x2000, Access::Device).unwrap();
+        let carveouts = Carveouts::new(vec![region.at_physical(0x9000)]);
+        let memory = carveouts.slice(0x2010, 4, 4).unwrap();
+        memory.write_u32(0, 0x0403_0201);
+        let mut bytes = [0; 4];
+        file.read_exact_at(&mut bytes, 0x1000 + 0x810 + 0x10).unwrap();
+        assert_eq!((bytes, memory.physical_address()), ([1, 2, 3, 4], 0x9010));
+        assert!(carveouts.slice(0x20FD, 4, 1).is_err() && carveouts.slice(0x1FFF, 1, 1).is_err());
+
+        let error = Region::map_behind(&file, 0x2000, 0x810, 0x1000, 0, Access::Device).unwrap_err();
+        assert!(error.to_string().contains("expected at least 0x3810"), "{error}");
     }
 
     #[test]

@@ -29,6 +29,8 @@ macro_rules! number_accessors {
         #[inline]
         pub fn $read(&self, offset: usize) -> $number {
             let at = self.at(offset, size_of::<$number>(), align_of::<$number>()).cast::<$number>();
+            #[cfg(test)]
+            super::accesses::note(at.addr(), size_of::<$number>());
             // SAFETY: `at` has checked that the number lies within the slice and is aligned.
             <$number>::from_le(unsafe { at.read_volatile() })
         }
@@ -37,6 +39,8 @@ macro_rules! number_accessors {
         #[inline]
         pub fn $write(&self, offset: usize, value: $number) {
             let at = self.at(offset, size_of::<$number>(), align_of::<$number>()).cast::<$number>();
+            #[cfg(test)]
+            super::accesses::note(at.addr(), size_of::<$number>());
             // SAFETY: `at` has checked that the number lies within the slice and is aligned.
             unsafe { at.write_volatile(value.to_le()) }
         }
@@ -142,6 +146,7 @@ impl CarveoutSlice {
 
 #[cfg(test)]
 mod tests {
+    use super::super::accesses;
     use super::super::testing::carveouts;
     use super::*;
 
@@ -175,6 +180,22 @@ mod tests {
                 let mut expected = [0xFF; 0x3000];
                 expected[offset..offset + len].fill(0);
                 assert!(slice.read_bytes::<0x3000>(0) == expected, "{len} bytes from {offset} on");
+            }
+        }
+    }
+
+    #[test]
+    fn device_memory_is_accessed_aligned_and_at_most_eight_bytes_at_once_and_other_memory_as_it_comes() {
+        for (access, is_fit) in [(Access::Device, true), (Access::Normal, false)] {
+            let slice = carveouts(0x1000, 0, access).slice(0, 0x100, 16).unwrap();
+            for (offset, len) in (0..9).flat_map(|offset| (9..40).map(move |len| (offset, len))) {
+                let mut data = vec![7; len];
+                let accesses = accesses::during(|| {
+                    slice.write_bytes(offset, &data);
+                    slice.read_into(offset, &mut data);
+                });
+                assert_eq!(accesses.iter().map(|access| access.width).sum::<usize>(), 2 * len);
+                assert_eq!(accesses.iter().all(|access| access.is_fit_for_devices()), is_fit);
             }
         }
     }

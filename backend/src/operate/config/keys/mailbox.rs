@@ -57,15 +57,16 @@ pub(in super::super) const MAILBOX_PROCESSOR: Key = Key {
 pub(in super::super) const MAILBOX_CHANNELS: Key = Key {
     path: "remote.mailbox.channels",
     kind: Kind::Integers,
-    value: "numbers from 0 to 15, each of them once",
+    value: "numbers from 0 to 15, each of them once, two for each device",
     default: "`[0, 1]`",
-    meaning: "`\"stm32-ipcc\"`: the channels of the vrings with notifyid 0, 1 and so on (`vq0`, `vq1`).",
+    meaning: "`\"stm32-ipcc\"`: the channels of the vrings with notifyid 0, 1 and so on (`vq0`, `vq1`). Device N of the \
+              resource table, those that are not rpmsg's included, has notifyids 2N and 2N+1.",
 };
 
 pub(in super::super) const MAILBOX_SHUT_DOWN: Key = Key {
     path: "remote.mailbox.shut-down",
     kind: Kind::Integer,
-    value: "a number from 0 to 15",
+    value: "a number from 0 to 15 that is no other channel",
     default: "the remote is not told",
     meaning: "`\"stm32-ipcc\"`: the channel by which the remote is told to shut down (`shutdown`).",
 };
@@ -73,7 +74,7 @@ pub(in super::super) const MAILBOX_SHUT_DOWN: Key = Key {
 pub(in super::super) const MAILBOX_DETACH: Key = Key {
     path: "remote.mailbox.detach",
     kind: Kind::Integer,
-    value: "a number from 0 to 15",
+    value: "a number from 0 to 15 that is no other channel",
     default: "the remote is not told",
     meaning: "`\"stm32-ipcc\"`: the channel by which the remote is told that the host lets go of it (`detach`).",
 };
@@ -106,7 +107,7 @@ pub(in super::super) const MAILBOX_RECEIVE_FIFO: Key = Key {
 pub(in super::super) const MAILBOX_TRANSMIT_FIFO: Key = Key {
     path: "remote.mailbox.transmit-fifo",
     kind: Kind::Integer,
-    value: "a number from 0 to 15",
+    value: "a number from 0 to 15 other than `receive-fifo`",
     default: "required with `\"omap-mailbox\"` and `\"omap2-mailbox\"`",
     meaning: "The FIFO that the host writes (first number of `ti,mbox-tx`).",
 };

@@ -45,8 +45,8 @@ pub(in super::super) const REMOTE_RESOURCE_TABLE: Key = Key {
     path: "remote.resource-table",
     kind: Kind::Integer,
     value: "a device address, a multiple of 4 from 0 to 0xffffffff",
-    default: "that of the firmware which is loaded (`remote.boot.firmware`), or what the device tree says; required \
-              without these, unless there are `remote.vrings`",
+    default: "that of the firmware which this program loads (`remote.boot.firmware` without `remoteproc`), or what the \
+              device tree says; required without these, unless there are `remote.vrings`",
     meaning: "Where the remote has its resource table, as the remote addresses its memory. It lies in one of the \
               regions of `remote.memory`.",
 };

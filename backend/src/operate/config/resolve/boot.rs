@@ -38,6 +38,7 @@ pub(super) fn boot(boot: &Spanned<raw::Boot>) -> Result<BootConfig, Fault> {
         absent(&register, "`remoteproc`", "`register` alone")?;
         let directory = path_of(&keys::BOOT_REMOTEPROC, directory)?;
         // The kernel loads it.
+        file()?;
         let firmware = boot.firmware.as_ref().map(|name| name.get_ref().clone());
         return Ok(BootConfig { firmware: None, switch: Switch::Sysfs { directory, firmware }, on_demand });
     }

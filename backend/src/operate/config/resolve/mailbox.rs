@@ -4,9 +4,12 @@ use toml::Spanned;
 
 use super::{absent, bytes, choice, number, start};
 use crate::{
-    operate::config::{Fault, keys, keys::Key, raw},
+    operate::{
+        config::{Fault, keys, keys::Key, raw},
+        plan::MailboxPlan,
+    },
     remote::{
-        config::HardwareMailbox,
+        config::{HardwareMailbox, VringsConfig},
         mailbox::{IpccConfig, IpccNodes, IpiConfig, MuConfig, MuVersion, MuWord, OmapConfig, OmapVersion},
     },
 };
@@ -38,6 +41,7 @@ pub(super) fn mailbox(mailbox: &Spanned<raw::Mailbox>) -> Result<HardwareMailbox
         Some(value) => number(key, value, 0..=most),
         None => Err(Fault::new(key, table, "nothing")),
     };
+    let mut channels = channels(mailbox.channels.as_deref())?;
     Ok(match family {
         Family::Mu(version) => HardwareMailbox::ImxMu {
             address,
@@ -59,9 +63,9 @@ pub(super) fn mailbox(mailbox: &Spanned<raw::Mailbox>) -> Result<HardwareMailbox
             },
             config: IpccConfig {
                 processor: optional(&keys::MAILBOX_PROCESSOR, &mailbox.processor, 1)?.unwrap_or(0),
-                vrings: channels(mailbox.channels.as_deref())?,
-                shut_down: optional(&keys::MAILBOX_SHUT_DOWN, &mailbox.shut_down, 15)?,
-                detach: optional(&keys::MAILBOX_DETACH, &mailbox.detach, 15)?,
+                vrings: channels.clone(),
+                shut_down: of_its_own(&keys::MAILBOX_SHUT_DOWN, &mailbox.shut_down, &mut channels)?,
+                detach: of_its_own(&keys::MAILBOX_DETACH, &mailbox.detach, &mut channels)?,
             },
         },
         Family::Omap(version) => HardwareMailbox::Omap {
@@ -69,7 +73,22 @@ pub(super) fn mailbox(mailbox: &Spanned<raw::Mailbox>) -> Result<HardwareMailbox
             config: OmapConfig {
                 version,
                 receive_fifo: required(&keys::MAILBOX_RECEIVE_FIFO, &mailbox.receive_fifo, 15)?,
-                transmit_fifo: required(&keys::MAILBOX_TRANSMIT_FIFO, &mailbox.transmit_fifo, 15)?,
+                transmit_fifo: {
+                    let fifo = required(&keys::MAILBOX_TRANSMIT_FIFO, &mailbox.transmit_fifo, 15)?;
+                    match &mailbox.transmit_fifo {
+                        Some(value)
+                            if mailbox.receive_fifo.as_ref().map(Spanned::get_ref)
+                                == Some(value.get_ref()) =>
+                        {
+                            return Err(Fault::new(
+                                &keys::MAILBOX_TRANSMIT_FIFO,
+                                start(value),
+                                fifo.to_string(),
+                            ));
+                        }
+                        _ => fifo,
+                    }
+                },
                 user: optional(&keys::MAILBOX_USER, &mailbox.user, 3)?.unwrap_or(0),
             },
         },
@@ -135,4 +154,41 @@ fn channels(values: Option<&[Spanned<i64>]>) -> Result<Vec<u8>, Fault> {
         channels.push(channel);
     }
     Ok(channels)
+}
+
+/// A channel that is not among `taken`, and is then.
+fn of_its_own(key: &Key, value: &Option<Spanned<i64>>, taken: &mut Vec<u8>) -> Result<Option<u8>, Fault> {
+    let channel = optional(key, value, 15)?;
+    if let (Some(value), Some(channel)) = (value, channel) {
+        if taken.contains(&channel) {
+            return Err(Fault::new(key, start(value), format!("{channel} again")));
+        }
+        taken.push(channel);
+    }
+    Ok(channel)
+}
+
+/// Demands that the mailbox has something to ring for every vring that is known to be used.
+pub(super) fn covers(
+    raw: Option<&Spanned<raw::Mailbox>>,
+    mailbox: &MailboxPlan,
+    vrings: VringsConfig,
+) -> Result<(), Fault> {
+    let MailboxPlan::Hardware(HardwareMailbox::Stm32Ipcc { config, .. }) = mailbox else { return Ok(()) };
+    let devices = match vrings {
+        VringsConfig::Static(layout) => layout.vdevs().into(),
+        // At least one, or there is nothing to attach to.
+        VringsConfig::Table(_)
+        | VringsConfig::TableByHeader(_)
+        | VringsConfig::TableByRegister { .. }
+        | VringsConfig::TableOfFirmware => 1,
+    };
+    let found = config.vrings.len();
+    if found >= 2 * devices {
+        return Ok(());
+    }
+    let channels = raw.and_then(|raw| raw.get_ref().channels.as_ref()?.first());
+    let at = channels.map(start).or_else(|| raw.map(start)).unwrap_or(0);
+    Err(Fault::new(&keys::MAILBOX_CHANNELS, at, format!("{found} of them"))
+        .expected(format!("{} channels, two for each of {devices} devices", 2 * devices)))
 }

@@ -121,7 +121,9 @@ impl Resolver<'_> {
             Some(path) => {
                 let path = path_of(&keys::MEMORY_PATH, path)?;
                 let offset = match (&region.offset, physical) {
-                    (None, Some(physical)) if path == Path::new(DEV_MEM) => physical,
+                    (None, Some(physical)) if path == Path::new(DEV_MEM) => {
+                        self.in_dev_mem(region, physical)?
+                    }
                     (None, _) => 0,
                     (Some(value), _) => self.file_offset(value, size)?,
                 };
@@ -130,6 +132,18 @@ impl Resolver<'_> {
         };
         let physical_address = physical.unwrap_or(device_address.into());
         Ok(MemoryPlan { source, size, device_address, physical_address, name: None, is_optional: false })
+    }
+
+    /// Where a physical address is in `/dev/mem`.
+    fn in_dev_mem(&self, region: &raw::Memory, physical: u64) -> Result<u64, Fault> {
+        if physical.is_multiple_of(self.page_size) {
+            return Ok(physical);
+        }
+        let at = region.physical_address.as_ref().map_or(0, start);
+        Err(Fault::new(&keys::MEMORY_PHYSICAL_ADDRESS, at, format!("{physical:#x}")).expected(format!(
+            "a multiple of {:#x}, the page size of this host, with `{DEV_MEM}`",
+            self.page_size
+        )))
     }
 
     /// Checks where a region of `size` bytes starts in its file.

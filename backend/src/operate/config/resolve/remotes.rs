@@ -90,15 +90,11 @@ impl Resolver<'_> {
     ) -> Result<SharedPlan, Fault> {
         let is_uio = matches!(mailbox, MailboxPlan::Hardware(_));
         let memory = self.memory(remote, table, tree.as_ref(), is_uio)?;
+        let vrings = vrings(remote, table, &memory, tree.as_ref())?;
+        super::mailbox::covers(remote.mailbox.as_ref(), &mailbox, vrings)?;
         let attach_after = remote.attach_after.as_ref();
-        let attach_after = attach_after.map(|value| time(&keys::REMOTE_ATTACH_AFTER, value));
-        Ok(SharedPlan {
-            mailbox,
-            vrings: vrings(remote, table, &memory, tree.as_ref())?,
-            attach_after: attach_after.transpose()?,
-            memory,
-            found: tree.map(|tree| tree.found),
-        })
+        let attach_after = attach_after.map(|value| time(&keys::REMOTE_ATTACH_AFTER, value)).transpose()?;
+        Ok(SharedPlan { mailbox, vrings, attach_after, memory, found: tree.map(|tree| tree.found) })
     }
 }
 
@@ -159,7 +155,9 @@ fn vrings(
     if let Some(layout) = &remote.vrings {
         return static_layout(layout.get_ref(), memory).map(VringsConfig::Static);
     }
-    if remote.boot.as_ref().is_some_and(|boot| boot.get_ref().firmware.is_some()) {
+    // What the kernel loads is not looked into.
+    let boot = remote.boot.as_ref().map(Spanned::get_ref);
+    if boot.is_some_and(|boot| boot.firmware.is_some() && boot.remoteproc.is_none()) {
         return Ok(VringsConfig::TableOfFirmware);
     }
     let of_tree = tree.and_then(|tree| tree.vrings);

@@ -57,10 +57,7 @@ impl Resolver<'_> {
                 group: vm.group.as_ref().map(group).transpose()?,
                 slot,
                 remote,
-                device: vm
-                    .device
-                    .as_ref()
-                    .map_or(Ok(0), |device| number(&keys::VM_DEVICE, device, 0..=31))?,
+                device: vm.device.as_ref().map_or(Ok(0), |value| device(value, &remotes[remote]))?,
                 policy: policy(vm, alone)?,
             })
         };
@@ -95,6 +92,19 @@ impl Resolver<'_> {
         let slot = slots.find(|slot| !self.slots.contains_key(&(remote, *slot)))?;
         self.slots.insert((remote, slot), Holder::Line(line_at(self.text, table)));
         Some(slot)
+    }
+}
+
+/// Which of the devices of its remote a VM is in front of.
+fn device(value: &Spanned<i64>, remote: &RemotePlan) -> Result<usize, Fault> {
+    let device = number(&keys::VM_DEVICE, value, 0..=31)?;
+    match remote.devices() {
+        Some(devices) if device >= devices => {
+            let expected =
+                format!("a number below {devices}, which is how many devices remote {} has", remote.name);
+            Err(Fault::new(&keys::VM_DEVICE, start(value), device.to_string()).expected(expected))
+        }
+        _ => Ok(device),
     }
 }
 

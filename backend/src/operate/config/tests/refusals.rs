@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn refusal(text: &str) -> String {
+pub(super) fn refusal(text: &str) -> String {
     parse(Path::new("board.toml"), text).unwrap_err().to_string()
 }
 
