@@ -5,7 +5,8 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | [`thread`] | the event loop, and how queues reach it |
+//! | [`thread`] | the bridge's thread as seen by others: how queues and orders reach it |
+//! | `worker` | its event loop |
 //! | `relay` | one sweep over all rings |
 //! | `to_remote`, `to_guest` | one message of either direction, checked and copied |
 //! | `from_remote` | whose a message from the remote is |
@@ -42,5 +43,6 @@ mod to_guest;
 mod to_remote;
 mod vm;
 mod watch;
+mod worker;
 
 pub use thread::{Bridge, BridgeError, SlotTaken, VmConfig};

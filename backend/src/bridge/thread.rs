@@ -1,51 +1,26 @@
-//! The bridge's thread: an event loop that owns all rings, and the way by which queues reach it.
+//! The bridge's thread as seen by others: how it is started, and how queues and orders reach it.
 //!
-//! The protocol threads send commands and wait for the answer, so that every change of a ring is a hand-over. All else
-//! are file descriptors: the guests' kicks, the mailbox, a timer.
+//! The protocol threads send commands and wait for the answer, so that every change of a ring is a hand-over. What the
+//! thread does is in `worker`.
 
 use std::fs::File;
 use std::io;
-use std::mem;
-use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::thread::{Builder, JoinHandle};
-use std::time::{Duration, Instant};
 
-use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
-use log::{Level, debug, error, warn};
+use event_manager::{EventManager, SubscriberOps};
+use log::{debug, error};
 use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
-use vmm_sys_util::timerfd::TimerFd;
 
 use super::policy::{Policy, VmPolicy};
-use super::relay::Relay;
 use super::vm::Vm;
-use crate::causes::Causes;
+use super::worker::{Worker, run};
 use crate::guest::Queue;
 use crate::guest::port::{QueueIndex, QueueOwner};
-use crate::log_limit::LogLimit;
-use crate::remote::attach::RpmsgVdev;
-use crate::remote::core::{Change, Inspection, NoFirmware, Order, RemoteCore};
-use crate::remote::watch::Traffic;
+use crate::remote::core::{Inspection, NoFirmware, Order, RemoteCore};
 use crate::rpmsg::address::Slot;
-
-/// How soon a VM that found no buffer at the remote looks again: some firmware (rpmsg-lite) never tells of consumed
-/// buffers.
-const STALL_RETRY: Duration = Duration::from_millis(10);
-
-/// What an event is about: a command, the mailbox, the timer, what the remote's service thread has done, its watchdog, who
-/// counts on it, or from [`TOKEN_QUEUES`] on a queue's kick.
-const TOKEN_COMMAND: u32 = 0;
-const TOKEN_MAILBOX: u32 = 1;
-const TOKEN_TIMER: u32 = 2;
-const TOKEN_CHORES: u32 = 3;
-const TOKEN_WATCHDOG: u32 = 4;
-const TOKEN_PRESENCE: u32 = 5;
-const TOKEN_QUEUES: u32 = 6;
-
-/// Descriptors of the remote that are waited for, which come and go.
-const REMOTE_TOKENS: [u32; 4] = [TOKEN_MAILBOX, TOKEN_CHORES, TOKEN_WATCHDOG, TOKEN_PRESENCE];
 
 /// A VM that the bridge serves.
 #[derive(Clone, Debug)]
@@ -85,7 +60,8 @@ pub enum BridgeError {
     },
 }
 
-enum Command {
+/// What others have the bridge's thread do.
+pub(super) enum Command {
     AddVm(usize, Box<Vm>),
     RemoveVm(Slot),
     Take(Slot, QueueIndex, Box<Queue>),
@@ -99,7 +75,7 @@ enum Command {
 
 /// What a command comes to.
 #[derive(Debug)]
-enum Answer {
+pub(super) enum Answer {
     Done,
     /// Index of the queue's next entry.
     Released(u16),
@@ -109,7 +85,8 @@ enum Answer {
     Inspected(Inspection),
 }
 
-type Request = (Command, SyncSender<Answer>);
+/// A command, and where its answer goes.
+pub(super) type Request = (Command, SyncSender<Answer>);
 
 /// A running bridge. It goes on until it is [stopped](Self::stop).
 #[derive(Debug)]
@@ -144,23 +121,9 @@ impl Bridge {
     pub fn start(remote: RemoteCore, policy: Policy) -> Result<Self, BridgeError> {
         let create = |what| move |source| BridgeError::Create { what, source };
         let wake = Arc::new(EventFd::new(EFD_NONBLOCK).map_err(create("event descriptor"))?);
-        let timer =
-            TimerFd::new().map_err(|errno| create("timer")(io::Error::from_raw_os_error(errno.errno())))?;
         let (sender, receiver) = channel();
         let name = format!("bridge {}", remote.name());
-        let worker = Worker {
-            remote,
-            relays: Vec::new(),
-            policy,
-            log: LogLimit::default(),
-            commands: receiver,
-            wake: Arc::clone(&wake),
-            timer,
-            timer_set: None,
-            watched: [None; REMOTE_TOKENS.len()],
-            stalled_until: None,
-            stop: false,
-        };
+        let worker = Worker::new(remote, policy, receiver, Arc::clone(&wake)).map_err(create("timer"))?;
         let mut manager = EventManager::new().map_err(BridgeError::EventLoop)?;
         let id = manager.add_subscriber(worker);
         let thread = Builder::new().name(name).spawn(move || run(manager, id)).map_err(create("thread"))?;
@@ -237,337 +200,5 @@ impl QueueOwner for Port {
 
     fn disconnected(&self) {
         self.commands.call(Command::Disconnected(self.slot));
-    }
-}
-
-/// The event loop's only subscriber.
-struct Worker {
-    remote: RemoteCore,
-    /// One for each rpmsg device of the remote, and for each that a VM is in front of.
-    relays: Vec<Relay>,
-    /// What holds for the services of each device.
-    policy: Policy,
-    log: LogLimit,
-    commands: Receiver<Request>,
-    wake: Arc<EventFd>,
-    timer: TimerFd,
-    /// When the timer will fire.
-    timer_set: Option<Instant>,
-    /// Descriptors of the remote that are registered, by token, and whether for writing too.
-    watched: [Watched; REMOTE_TOKENS.len()],
-    /// When a VM that found no buffer looks again.
-    stalled_until: Option<Instant>,
-    stop: bool,
-}
-
-fn run(mut manager: EventManager<Worker>, id: event_manager::SubscriberId) {
-    let mut more = true;
-    loop {
-        let timeout = if more { 0 } else { -1 };
-        if let Err(error) = manager.run_with_timeout(timeout) {
-            // EINTR is handled below us; anything else would come again at once.
-            error!("bridge: event loop: {error}");
-            return;
-        }
-        let Ok(worker) = manager.subscriber_mut(id) else {
-            return;
-        };
-        if worker.stop {
-            return;
-        }
-        let now = Instant::now();
-        more = worker.sweep(now);
-        let retired = worker.remote.take_retired_mailbox();
-        if retired.is_some() {
-            worker.watched[0] = None;
-        }
-        let deadline = worker.set_timer();
-        debug_assert!(deadline.is_ok(), "timer");
-        let wanted = worker.to_watch();
-        if wanted != worker.watched || retired.is_some() {
-            let before = mem::replace(&mut worker.watched, wanted);
-            if let Ok(mut ops) = manager.event_ops(id) {
-                if let Some(retired) = retired {
-                    forget(&mut ops, remote_events(TOKEN_MAILBOX, (retired.descriptor().as_raw_fd(), false)));
-                }
-                for (token, (old, new)) in REMOTE_TOKENS.into_iter().zip(before.into_iter().zip(wanted)) {
-                    watch(&mut ops, token, old, new);
-                }
-            }
-        }
-    }
-}
-
-/// A descriptor that is waited for, and whether until it is writable too.
-type Watched = Option<(RawFd, bool)>;
-
-fn remote_events(token: u32, (descriptor, writing): (RawFd, bool)) -> Events {
-    let events = if writing { EventSet::IN | EventSet::OUT } else { EventSet::IN };
-    Events::with_data_raw(descriptor, token, events)
-}
-
-/// Waits for one descriptor instead of another. Those that are closed have been forgotten before.
-fn watch(ops: &mut EventOps<'_>, token: u32, old: Watched, new: Watched) {
-    let result = match (old, new) {
-        (Some(old), Some(new)) if old == new => return,
-        (Some(old), Some(new)) if old.0 == new.0 => ops.modify(remote_events(token, new)),
-        (_, Some(new)) => ops.add(remote_events(token, new)),
-        (Some(old), None) => return forget(ops, remote_events(token, old)),
-        (None, None) => return,
-    };
-    if let Err(error) = result {
-        error!("bridge: cannot wait for the remote: {error}");
-    }
-}
-
-/// Stops waiting for a descriptor that is still open. It may have left the set already, when it turned out to be
-/// broken.
-fn forget(ops: &mut EventOps<'_>, events: Events) {
-    if let Err(error) = ops.remove(events) {
-        debug!("bridge: descriptor {} was not waited for: {error}", events.fd());
-    }
-}
-
-impl Worker {
-    /// Looks at the rings of every device. Returns whether there is more to do.
-    fn sweep(&mut self, now: Instant) -> bool {
-        let (mut more, mut fault) = (false, None);
-        for relay in &mut self.relays {
-            match relay.sweep(now, self.remote.bell()) {
-                Ok(this) => more |= this,
-                Err(found) => fault = Some(found),
-            }
-        }
-        // Zeros in the place of what is gone make a fault of their own; the cause comes first.
-        let torn = self.remote.look_at_memory(now);
-        more |= torn.is_some() || fault.is_some();
-        let change = torn.or_else(|| self.remote.fault(now, fault?));
-        self.remote_changed(change, now);
-        let retry = self.stalled_until.filter(|due| *due > now).unwrap_or(now + STALL_RETRY);
-        self.stalled_until = self.relays.iter().any(|relay| relay.stalled).then_some(retry);
-        let traffic = self.relays.iter_mut().map(Relay::traffic).fold(Traffic::default(), Traffic::and);
-        self.remote.see(traffic, now);
-        more
-    }
-
-    /// The relay of this device of the remote, made if there is none yet.
-    fn relay(&mut self, vdev: usize) -> &mut Relay {
-        while self.relays.len() <= vdev {
-            let name = match self.relays.len() {
-                0 => self.remote.name().to_owned(),
-                number => format!("{} device {number}", self.remote.name()),
-            };
-            self.relays.push(Relay::new(name, self.policy.clone(), Instant::now()));
-        }
-        &mut self.relays[vdev]
-    }
-
-    /// The relay that serves the VM in this slot.
-    fn relay_of(&mut self, slot: Slot) -> Option<&mut Relay> {
-        self.relays.iter_mut().find(|relay| relay.has_vm(slot))
-    }
-
-    /// Something has become of the remote.
-    fn remote_changed(&mut self, change: Option<Change>, now: Instant) {
-        let remote = self.remote.name();
-        match change {
-            None => {}
-            Some(Change::Attached(devices)) => self.attached(devices, now),
-            Some(Change::CutOff(loss)) => {
-                self.log.say(Level::Warn, format_args!("remote {remote}: lost: {}", Causes(&loss)));
-                self.relays.iter_mut().for_each(|relay| relay.cut_off(now));
-            }
-            Some(Change::Resumed) => self.relays.iter_mut().for_each(Relay::resumed),
-            Some(Change::Lost(loss)) => {
-                self.log.say(Level::Warn, format_args!("remote {remote}: lost: {}", Causes(&loss)));
-                self.relays.iter_mut().for_each(|relay| relay.lost(now));
-            }
-        }
-    }
-
-    fn attached(&mut self, devices: Vec<RpmsgVdev>, now: Instant) {
-        let found = devices.len();
-        for (vdev, device) in devices.into_iter().enumerate() {
-            self.relay(vdev).attached(device, now);
-        }
-        for relay in &mut self.relays[found..] {
-            relay.lost(now);
-            let text =
-                format_args!("remote {}: there is no such device, the remote core has {found}", relay.name);
-            self.log.say(Level::Warn, text);
-        }
-    }
-
-    /// What of the remote is to be waited for, by token.
-    fn to_watch(&self) -> [Watched; REMOTE_TOKENS.len()] {
-        let mailbox = self.remote.mailbox();
-        [
-            mailbox.map(|mailbox| (mailbox.descriptor().as_raw_fd(), mailbox.wants_write())),
-            self.remote.chores().map(|descriptor| (descriptor, false)),
-            self.remote.watchdog().map(|descriptor| (descriptor, false)),
-            self.remote.presence().map(|descriptor| (descriptor, false)),
-        ]
-    }
-
-    /// Closes a mailbox that is gone, which nobody may wait for any more then.
-    fn close_retired_mailbox(&mut self, ops: &mut EventOps<'_>) {
-        if let Some(retired) = self.remote.take_retired_mailbox() {
-            self.watched[0] = None;
-            forget(ops, remote_events(TOKEN_MAILBOX, (retired.descriptor().as_raw_fd(), false)));
-        }
-    }
-
-    /// Lets the remote know whether any VM uses it.
-    fn tell_need(&mut self) {
-        let is_needed = self.relays.iter().any(Relay::is_used);
-        let now = Instant::now();
-        let change = self.remote.needed(is_needed, now);
-        self.remote_changed(change, now);
-    }
-
-    /// Sets the timer for whatever is due first.
-    fn set_timer(&mut self) -> Result<(), vmm_sys_util::errno::Error> {
-        let relays = self.relays.iter().map(Relay::timer);
-        let due = relays.chain([self.remote.timer(), self.stalled_until]).flatten().min();
-        if due == self.timer_set {
-            return Ok(());
-        }
-        self.timer_set = due;
-        match due {
-            // A zero duration would disarm it.
-            Some(due) => {
-                let wait = due.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
-                self.timer.reset(wait, None)
-            }
-            None => self.timer.clear(),
-        }
-    }
-
-    fn carry_out(&mut self, command: Command, ops: &mut EventOps<'_>) -> Answer {
-        match command {
-            Command::AddVm(vdev, vm) => {
-                if self.relay_of(vm.account.slot()).is_some() {
-                    return Answer::Refused;
-                }
-                self.relay(vdev).add_vm(*vm);
-            }
-            Command::RemoveVm(slot) => {
-                if let Some(relay) = self.relay_of(slot) {
-                    relay.remove_vm(slot);
-                    self.tell_need();
-                }
-            }
-            Command::Take(slot, index, queue) => {
-                if let Err(error) = ops.add(queue_events(slot, index, queue.as_raw_fd())) {
-                    warn!("slot {}: cannot wait for kicks of queue {index:?}: {error}", slot.number());
-                }
-                if let Some(relay) = self.relay_of(slot) {
-                    relay.give_queue(slot, index, *queue);
-                    self.tell_need();
-                }
-            }
-            Command::Release(slot, index) => {
-                let vm = self.relay_of(slot).and_then(|relay| relay.vm(slot));
-                let Some(queue) = vm.and_then(|vm| vm.take_queue(index)) else { return Answer::Refused };
-                forget(ops, queue_events(slot, index, queue.as_raw_fd()));
-                return Answer::Released(queue.next_index());
-            }
-            Command::CallBy(slot, index, call) => {
-                if let Some(relay) = self.relay_of(slot) {
-                    relay.call_by(slot, index, call);
-                }
-            }
-            Command::Disconnected(slot) => {
-                let Some(relay) = self.relay_of(slot) else { return Answer::Done };
-                relay.end_session(slot);
-                if let Some(vm) = relay.vm(slot) {
-                    vm.account.report();
-                }
-                self.tell_need();
-            }
-            Command::Order(order) => {
-                let now = Instant::now();
-                let result = self.remote.order(&order, now).map(|change| self.remote_changed(change, now));
-                self.close_retired_mailbox(ops);
-                return Answer::Ordered(result);
-            }
-            Command::Inspect => return Answer::Inspected(self.remote.inspect()),
-            Command::Stop => {
-                self.remote.end();
-                self.stop = true;
-            }
-        }
-        Answer::Done
-    }
-
-    fn kicked(&mut self, events: Events, ops: &mut EventOps<'_>) {
-        let token = events.data() - TOKEN_QUEUES;
-        let (number, index) = (token / 2, QueueIndex::ALL[token as usize % 2]);
-        let Some(slot) = u8::try_from(number).ok().and_then(Slot::new) else { return };
-        if events.event_set().intersects(EventSet::ERROR | EventSet::HANG_UP) {
-            warn!("slot {number}: the kick descriptor of queue {index:?} is broken, ignoring it");
-            forget(ops, events);
-            return;
-        }
-        if let Some(relay) = self.relay_of(slot) {
-            relay.kicked(slot, index);
-        }
-    }
-}
-
-fn queue_events(slot: Slot, index: QueueIndex, descriptor: RawFd) -> Events {
-    let queue = QueueIndex::ALL.iter().zip(0..).find_map(|(one, number)| (*one == index).then_some(number));
-    let token = TOKEN_QUEUES + u32::from(slot.number()) * 2 + queue.unwrap_or(0);
-    Events::with_data_raw(descriptor, token, EventSet::IN)
-}
-
-impl MutEventSubscriber for Worker {
-    fn init(&mut self, ops: &mut EventOps<'_>) {
-        let wake = Events::with_data_raw(self.wake.as_raw_fd(), TOKEN_COMMAND, EventSet::IN);
-        let timer = Events::with_data_raw(self.timer.as_raw_fd(), TOKEN_TIMER, EventSet::IN);
-        for events in [wake, timer] {
-            ops.add(events).expect("fresh descriptors can be waited for");
-        }
-    }
-
-    fn process(&mut self, events: Events, ops: &mut EventOps<'_>) {
-        let now = Instant::now();
-        match events.data() {
-            TOKEN_COMMAND => {
-                // Only whether it was written matters; what for is in the channel.
-                let _ = self.wake.read();
-                while let Ok((command, reply)) = self.commands.try_recv() {
-                    let answer = self.carry_out(command, ops);
-                    let _ = reply.send(answer);
-                }
-            }
-            TOKEN_MAILBOX => {
-                let change = self.remote.on_mailbox(now);
-                self.remote_changed(change, now);
-            }
-            TOKEN_CHORES => {
-                let change = self.remote.on_chores(now);
-                self.remote_changed(change, now);
-            }
-            TOKEN_WATCHDOG => {
-                let change = self.remote.on_watchdog(now);
-                self.remote_changed(change, now);
-            }
-            TOKEN_PRESENCE => {
-                let change = self.remote.on_presence(now);
-                self.remote_changed(change, now);
-            }
-            TOKEN_TIMER => {
-                let _ = self.timer.wait();
-                self.timer_set = None;
-                for relay in &mut self.relays {
-                    relay.on_timer(now);
-                }
-                let change = self.remote.on_timer(now);
-                self.remote_changed(change, now);
-            }
-            _ => self.kicked(events, ops),
-        }
-        self.close_retired_mailbox(ops);
     }
 }
