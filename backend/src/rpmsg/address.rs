@@ -121,6 +121,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::rpmsg::ANY_ADDRESS;
 
     proptest! {
         #[test]
@@ -136,6 +137,36 @@ mod tests {
         fn every_host_address_belongs_to_at_most_one_endpoint(host: u32) {
             if let HostAddress::Guest { slot, session, address } = from_host(host) {
                 prop_assert_eq!(to_host(slot, session, address), Some(host));
+            }
+        }
+    }
+
+    /// Proof by trying: slot and session take all their values, the guest's address those at which anything changes, in
+    /// every bit.
+    #[test]
+    fn every_host_address_and_every_endpoint_belong_together_or_to_nobody() {
+        let bits = (0..32).flat_map(|bit| [1_u32 << bit, (1 << bit) - 1, (1 << bit) + 1, !(1 << bit)]);
+        let addresses: Vec<u32> = bits.chain(50..58).chain([ANY_ADDRESS]).collect();
+        for high in 0..=0xFFF_u32 {
+            for low in addresses.iter().map(|address| address & 0xF_FFFF) {
+                let host = high << ADDRESS_BITS | low;
+                match from_host(host) {
+                    HostAddress::Guest { slot, session, address } => {
+                        assert_eq!(to_host(slot, session, address), Some(host));
+                    }
+                    HostAddress::NameService => assert_eq!(host, NAME_SERVICE_ADDRESS),
+                    HostAddress::Nobody => assert!(high >> 4 >= 127 || low == NAME_SERVICE_ADDRESS),
+                }
+            }
+        }
+        for slot in (0..Slot::COUNT).filter_map(Slot::new) {
+            for session in (0..SESSIONS).map(Session) {
+                for address in addresses.iter().copied() {
+                    let its_own = if slot == Slot::ZERO { Session::default() } else { session };
+                    let belongs =
+                        |host| from_host(host) == HostAddress::Guest { slot, session: its_own, address };
+                    assert!(to_host(slot, session, address).is_none_or(belongs), "{address:#x}");
+                }
             }
         }
     }

@@ -119,11 +119,19 @@ mod tests {
             prop_assert_eq!(Header::from_bytes(&bytes).to_bytes(), bytes);
         }
 
-        #[test]
-        fn a_checked_length_lies_within_message_and_buffer(bytes: [u8; HEADER_LEN], message_len in 0usize..2048) {
-            let header = Header::from_bytes(&bytes);
-            let fits = HEADER_LEN + header.payload_len() <= message_len && header.payload_len() <= MAX_PAYLOAD;
-            prop_assert_eq!(header.check(message_len).is_ok(), fits);
+    }
+
+    /// Proof by trying: nothing else of the header is looked at, and beyond twice the buffer nothing changes any more.
+    #[test]
+    fn every_length_that_passes_lies_within_every_message_and_the_buffer() {
+        let beyond = [2 * HEADER_LEN + 2 * MAX_PAYLOAD, usize::from(u16::MAX) + HEADER_LEN, usize::MAX];
+        for message_len in (0..2 * (HEADER_LEN + MAX_PAYLOAD)).chain(beyond) {
+            for len in 0..=u16::MAX {
+                let header = Header { src: 0, dst: 0, reserved: 0, len, flags: 0 };
+                let fits = usize::from(len) <= MAX_PAYLOAD
+                    && message_len.checked_sub(HEADER_LEN).is_some_and(|room| usize::from(len) <= room);
+                assert_eq!(header.check(message_len).is_ok(), fits, "{len} of {message_len}");
+            }
         }
     }
 
