@@ -1,9 +1,6 @@
 //! The relay as a whole, on a test bench without threads.
 
-mod bench;
-
-use bench::{Bench, Guest};
-
+use super::bench::{Bench, Guest};
 use super::counters::Reason;
 use crate::guest::port::QueueIndex;
 use crate::rpmsg::{
