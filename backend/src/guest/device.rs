@@ -26,10 +26,11 @@ use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatu
 use vhost_user_backend::{Error as DaemonError, VhostUserBackend, VhostUserDaemon};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
-use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
+use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 
 use super::gate::Gate;
+use super::memory::check_files;
 use super::port::{QueueIndex, QueueOwner};
 use super::queue::MAX_QUEUE_SIZE;
 use super::ring::{Ring, Rings, construct, lock};
@@ -141,7 +142,9 @@ impl VhostUserBackend for Device {
         vec![0; size as usize]
     }
 
-    fn update_memory(&self, _memory: GuestMemoryAtomic<GuestMemoryMmap>) -> io::Result<()> {
+    fn update_memory(&self, memory: GuestMemoryAtomic<GuestMemoryMmap>) -> io::Result<()> {
+        // An error ends the connection, and nobody gets to see this memory.
+        check_files(&memory.memory()).map_err(io::Error::other)?;
         // The new generation is in place already; the owner works on the old one until the rings have changed hands.
         self.for_each_ring(|ring| ring.change(|_| ()));
         Ok(())
