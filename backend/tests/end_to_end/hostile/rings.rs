@@ -3,14 +3,14 @@
 
 use vhost_device_rpmsg::rpmsg::{ANY_ADDRESS, HEADER_LEN, Header, NAME_SERVICE_ADDRESS};
 
-use crate::harness::driver::TX;
+use super::{HERE, beside};
+use crate::harness::driver::{RX, TX};
 use crate::harness::guest::Guest;
 use crate::harness::options::{DriverOptions, GuestOptions};
 use crate::harness::ram::{HOTPLUG_BASE, MAIN_BASE, MAIN_SIZE};
 use crate::harness::rig::{Plan, Rig};
 use crate::harness::ring::{BY_HAND, DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Descriptor};
 
-const HERE: u32 = 1024;
 /// Guest memory that nothing else uses.
 const SCRATCH: u64 = MAIN_BASE + 0x60_0000;
 
@@ -25,15 +25,15 @@ fn nothing_comes_of_with(options: GuestOptions, misbehave: impl Fn(&mut Guest)) 
     let mut guest = rig.guest_with(0, options);
     let mut other = rig.guest(1);
     Rig::settle(&mut guest);
-    Rig::settle(&mut other);
     let received = rig.core().total("received");
 
-    misbehave(&mut guest);
+    let echoes = beside(&mut other, || {
+        misbehave(&mut guest);
+        guest.flush();
+    });
 
-    guest.flush();
-    Rig::settle(&mut other);
     Rig::settle(&mut guest);
-    assert_eq!(rig.core().total("received"), received + 2, "messages at the core");
+    assert_eq!(rig.core().total("received"), received + echoes + 1, "messages at the core");
 }
 
 fn message(src: u32, dst: u32, len: u16, payload: usize) -> Vec<u8> {
@@ -172,19 +172,75 @@ fn an_indirect_table_that_is_none() {
     });
 }
 
+/// An indirect table of these descriptors.
+fn send_table(guest: &mut Guest, descriptors: &[Descriptor]) {
+    let bytes: Vec<u8> = descriptors.iter().flat_map(|descriptor| descriptor.to_bytes()).collect();
+    guest.ram().write(SCRATCH, &bytes);
+    let len = u32::try_from(bytes.len()).unwrap();
+    send_descriptor(guest, Descriptor { addr: SCRATCH, len, flags: DESC_INDIRECT, next: 0 });
+    // The table is the same memory for all of them.
+    guest.flush();
+}
+
+#[test]
+fn an_indirect_table_that_never_ends() {
+    let driver = DriverOptions { indirect: true, ..DriverOptions::default() };
+    nothing_comes_of_with(GuestOptions::with_driver(driver), |guest| {
+        let piece = |next| Descriptor { addr: SCRATCH + 0x10_0000, len: 1, flags: DESC_NEXT, next };
+        // Onto itself, round and round, as long as 16 bits can count, out of the table.
+        send_table(guest, &[piece(0)]);
+        send_table(guest, &[piece(1), piece(2), piece(0)]);
+        let long: Vec<_> = (1..=u16::MAX).map(piece).collect();
+        send_table(guest, &long);
+        send_table(guest, &[piece(1), piece(2)]);
+    });
+}
+
+#[test]
+fn receive_buffers_of_which_the_core_gets_nothing_back() {
+    let rig = Rig::start(Plan::with_sessions(2));
+    let mut guest = rig.guest(0);
+    let mut other = rig.guest(1);
+    Rig::settle(&mut guest);
+    let raw = guest.wait_service("rpmsg-raw");
+
+    beside(&mut other, || {
+        guest.withhold();
+        for number in 0..4096_u32 {
+            guest.send(HERE, raw, &number.to_le_bytes());
+        }
+        guest.flush();
+    });
+
+    guest.return_buffers();
+    // Behind what has waited in the core's buffers.
+    guest.send(HERE, raw, b"here again");
+    while guest.recv().payload != b"here again" {}
+}
+
+#[test]
+fn a_receive_buffer_that_cannot_be_written_hurts_its_owner_only() {
+    a_broken_ring_hurts_its_owner_only(|guest| {
+        // All descriptors that the device has at this moment, and with the next message it finds one of them.
+        for id in 0..256 {
+            let elsewhere = Descriptor { addr: HOTPLUG_BASE, len: 512, flags: DESC_WRITE, next: 0 };
+            guest.ring(RX).write_descriptor(id, elsewhere);
+        }
+        let raw = guest.wait_service("rpmsg-raw");
+        guest.send(HERE, raw, b"nobody can tell me");
+        guest.flush();
+    });
+}
+
 /// Breaks a ring for good; the other guest is served as ever, and a reset makes the broken one work again.
 fn a_broken_ring_hurts_its_owner_only(break_it: impl Fn(&mut Guest)) {
     let rig = Rig::start(Plan::with_sessions(2));
     let mut guest = rig.guest(0);
     let mut other = rig.guest(1);
     Rig::settle(&mut guest);
-    Rig::settle(&mut other);
 
-    break_it(&mut guest);
+    beside(&mut other, || break_it(&mut guest));
 
-    for _ in 0..100 {
-        Rig::settle(&mut other);
-    }
     guest.vmm().stop().unwrap();
     guest.probe();
     guest.boot();
