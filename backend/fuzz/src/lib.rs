@@ -18,6 +18,9 @@
 //! | [`relay`] | what guests do at a relay whose remote behaves, held against a simple model |
 //! | [`vhost_user`] | vhost-user messages and file descriptors, through the real gate and bridge |
 //!
+//! Seeds with a name are made by hand, those with a number were found by the fuzzer to lead somewhere. Device trees for
+//! seeds are compiled from `dts/`.
+//!
 //! There is no address sanitizer: the memory that matters here is mapped, not allocated, and the sanitizer does not know
 //! its bounds. So each target checks by itself that what it is given lies where it should.
 
