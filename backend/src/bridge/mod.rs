@@ -25,6 +25,8 @@
 #![forbid(unsafe_code)]
 
 mod aliases;
+#[cfg(any(test, fuzzing))]
+pub mod bench;
 pub mod counters;
 mod desk;
 pub mod directory;

@@ -30,7 +30,7 @@ use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 
 use super::gate::{Gate, Line};
-use super::memory::guards;
+use super::memory::{check_files, guards};
 use super::port::{QueueIndex, QueueOwner};
 use super::queue::MAX_QUEUE_SIZE;
 use super::ring::{Ring, Rings, construct, lock};
@@ -155,6 +155,8 @@ impl VhostUserBackend for Device {
 
     fn update_memory(&self, memory: GuestMemoryAtomic<GuestMemoryMmap>) -> io::Result<()> {
         let memory = memory.memory().into_inner();
+        // An error ends the connection, and nobody gets to see this memory.
+        check_files(&memory).map_err(io::Error::other)?;
         *lock(&self.memory) = Some(Guarded { _guards: guards(&memory), _memory: memory });
         // The new generation is in place already; the owner works on the old one until the rings have changed hands.
         self.for_each_ring(|ring| ring.change(|_| ()));

@@ -7,10 +7,12 @@
 //!
 //! The only `unsafe` of the guest's room.
 
+use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use thiserror::Error;
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, VolatileSlice};
 
 use crate::torn::Guard;
@@ -31,6 +33,54 @@ pub(super) fn guards(mappings: &GuestMemoryMmap) -> Vec<Guard> {
         Guard::new(region.as_ptr(), len)
     };
     mappings.iter().map(guard).collect()
+}
+
+/// Why a front-end's memory cannot be used.
+#[derive(Debug, Error)]
+pub enum MemoryError {
+    /// The size of a region's file could not be found out.
+    #[error("cannot find the size of the file behind the region at guest address {start:#x}")]
+    Size {
+        /// Guest physical address of the region.
+        start: u64,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file ends before the region does: it can be mapped all the same, but the first access to the rest would be a
+    /// bus error, and the end of the program.
+    #[error(
+        "region of {len:#x} bytes at guest address {start:#x} in a file of {found:#x} bytes, expected one of at least \
+         {expected:#x} (offset + size); give the VM memory that is as large as the front-end says"
+    )]
+    FileTooSmall {
+        /// Guest physical address of the region.
+        start: u64,
+        /// Its length in bytes.
+        len: u64,
+        /// What the file would have to hold, in bytes.
+        expected: u64,
+        /// What it holds.
+        found: u64,
+    },
+}
+
+/// Checks that there is a file behind all of the memory.
+///
+/// # Errors
+/// A file that is shorter than what is mapped of it. A front-end that makes it shorter later is noticed by the [`Guard`]s.
+pub(super) fn check_files(mappings: &GuestMemoryMmap) -> Result<(), MemoryError> {
+    for region in mappings.iter() {
+        let (start, len) = (region.start_addr().0, region.len());
+        let Some(file) = region.file_offset() else { continue };
+        let expected = file.start().saturating_add(len);
+        let metadata = file.file().metadata().map_err(|source| MemoryError::Size { start, source })?;
+        // A device has no length; it refuses to be mapped where it has no memory.
+        if metadata.is_file() && metadata.len() < expected {
+            return Err(MemoryError::FileTooSmall { start, len, expected, found: metadata.len() });
+        }
+    }
+    Ok(())
 }
 
 /// A region of guest memory and where it is mapped.

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use rustix::event::{EventfdFlags, eventfd};
 use virtio_queue::{Queue as ReferenceQueue, QueueT};
-use vm_memory::{ByteValued, Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{ByteValued, Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
 
 use super::chain::{ChainError, Direction, MAX_FRAGMENTS};
-use super::memory::GuestMemory;
+use super::memory::{GuestMemory, check_files};
 use super::queue::{Queue, QueueFault, QueueSetup, QueueSetupError};
 
 const SIZE: u16 = 16;
@@ -282,6 +282,21 @@ fn a_message_in_many_pieces_is_read_and_written_as_one() {
     assert_eq!(back, data[16..]);
     assert_eq!(queue.pieces(10, 20).map(|piece| piece.len()).collect::<Vec<_>>(), [6, 3, 11]);
     assert_eq!(queue.write(60, &data), 6, "no more room");
+}
+
+#[test]
+fn memory_that_is_longer_than_its_file_is_refused() {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(0x3000).unwrap();
+    let check = |offset, len| {
+        let backing = Some(FileOffset::new(file.try_clone().unwrap(), offset));
+        let region = (GuestAddress(0x8000), len, backing);
+        check_files(&GuestMemoryMmap::from_ranges_with_files([region]).unwrap())
+    };
+    check(0x1000, 0x2000).unwrap();
+    let error = check(0x2000, 0x2000).unwrap_err().to_string();
+    assert!(error.contains("0x2000 bytes at guest address 0x8000 in a file of 0x3000 bytes"), "{error}");
+    assert!(error.contains("at least 0x4000"), "{error}");
 }
 
 proptest! {

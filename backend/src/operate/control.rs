@@ -12,6 +12,8 @@ pub mod client;
 mod protocol;
 mod server;
 
+#[cfg(fuzzing)]
+pub use self::server::fuzzing;
 pub(super) use self::{
     protocol::{
         AllRemotes, AllVms, Code, OneRemote, OneVm, Refusal, RemoteReport, RemoteRequest, Request,

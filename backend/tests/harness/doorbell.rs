@@ -139,14 +139,14 @@ fn pass(mut from: &UnixStream, mut to: &UnixStream, heard: impl Fn(&[u8])) {
 
 /// A core that is nothing but a doorbell: it says that it runs, and no more. What is in its memory is the test's business.
 pub struct HollowCore {
-    _server: Server,
+    server: Server,
 }
 
 impl HollowCore {
     /// Listens at `doorbell`.
     pub fn start(doorbell: &Path) -> Self {
         HollowCore {
-            _server: Server::start(doorbell, |mut host| {
+            server: Server::start(doorbell, |mut host| {
                 let mut byte = [0];
                 while let Ok(1) = host.read(&mut byte) {
                     if byte[0] == STATE_QUERY && host.write_all(&[RUNNING]).is_err() {
@@ -155,5 +155,9 @@ impl HollowCore {
                 }
             }),
         }
+    }
+    /// Rings the host's bell with these bytes.
+    pub fn ring(&self, bytes: &[u8]) {
+        self.server.write(bytes);
     }
 }

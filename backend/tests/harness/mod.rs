@@ -9,6 +9,7 @@
 //! | `driver` | the guest's rpmsg driver, and the invariants it holds the device to |
 //! | `vmm` | vhost-user messages as QEMU and Cloud Hypervisor send them |
 //! | `options` | what can be chosen about a guest |
+//! | `rogue` | a remote core that does as the test likes |
 //! | `guest` | driver and VMM together: boot, pause, reset |
 //!
 //! Every wait is for an event, with a time-out that only keeps a broken test from hanging. Whoever owns a process ends it
@@ -26,6 +27,7 @@ pub mod program;
 pub mod ram;
 pub mod rig;
 pub mod ring;
+pub mod rogue;
 pub mod softcore;
 pub mod stream;
 pub mod vmm;

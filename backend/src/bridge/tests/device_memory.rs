@@ -1,6 +1,6 @@
 //! The relay in front of memory that bears only some accesses: what UIO maps on arm64.
 
-use super::bench::Bench;
+use crate::bridge::bench::Bench;
 use crate::bridge::policy::Policy;
 use crate::guest::port::QueueIndex;
 use crate::remote::memory::Access;

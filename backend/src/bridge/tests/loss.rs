@@ -1,7 +1,7 @@
 //! What becomes of messages when the remote is lost in the middle of them.
 
 use super::super::counters::Reason;
-use super::bench::Bench;
+use crate::bridge::bench::Bench;
 
 /// Messages that the core has answered without anybody having looked at its vrings since.
 const ANSWERED: u32 = 8;

@@ -1,11 +1,9 @@
 //! The relay as a whole, on a test bench without threads.
 
-mod bench;
 mod device_memory;
 mod loss;
 
-use bench::{Bench, Guest};
-
+use super::bench::{Bench, Guest};
 use super::counters::Reason;
 use crate::guest::port::QueueIndex;
 use crate::rpmsg::{

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::bench::Bench;
+use crate::bridge::bench::Bench;
 use crate::bridge::counters::Reason;
 use crate::bridge::policy::{AddressBits, Mode, Pattern, Policy, Reply, Rule, Slots, Turns, Unsolicited};
 use crate::rpmsg::address::Slot;

@@ -1,5 +1,9 @@
 //! A relay on a test bench: guests and a remote core in this thread, stepped by hand.
+//!
+//! For the tests of this room and for the fuzz targets (`backend/fuzz`, built with `--cfg fuzzing`); no part of the
+//! program. What a guest can rely on is checked here, in [`Guest::receive`].
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -8,6 +12,7 @@ use std::time::Instant;
 use rustix::event::{EventfdFlags, eventfd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
+use crate::bridge::counters::Counters;
 use crate::bridge::policy::{Overflow, Policy, VmPolicy};
 use crate::bridge::relay::Relay;
 use crate::bridge::vm::{Account, Vm};
@@ -18,6 +23,7 @@ use crate::guest::queue::QueueSetup;
 use crate::remote::config::{MailboxConfig, MemoryConfig, RemoteConfig, VringsConfig};
 use crate::remote::core::{Change, RemoteCore};
 use crate::remote::memory::Access;
+use crate::remote::vring::VringFault;
 use crate::rpmsg::address::Slot;
 use crate::rpmsg::{Announcement, HEADER_LEN, Header, NAME_SERVICE_ADDRESS, VIRTIO_RPMSG_F_NS};
 use crate::softcore::{Config, Memory, SoftCore};
@@ -28,16 +34,17 @@ const ENTRIES: u16 = 64;
 const BUFFER: u32 = 512;
 
 /// A guest's driver, in memory of its own.
-pub(super) struct Guest {
-    pub(super) memory: Arc<GuestMemoryMmap>,
+pub struct Guest {
+    /// Its memory.
+    pub memory: Arc<GuestMemoryMmap>,
     rings: [Ring; 2],
-    /// Messages received that were not taken yet.
-    pub(super) features: u64,
+    /// Feature bits that it accepts.
+    pub features: u64,
 }
 
 /// The driver's view of one queue.
 #[derive(Clone, Copy)]
-pub(super) struct Ring {
+pub struct Ring {
     base: u64,
     buffers: u64,
     avail: u16,
@@ -45,22 +52,27 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    pub(super) fn descriptors(self) -> u64 {
+    /// Guest address of the descriptor table.
+    pub fn descriptors(self) -> u64 {
         self.base
     }
-    pub(super) fn available(self) -> u64 {
+    /// Guest address of the available ring.
+    pub fn available(self) -> u64 {
         self.base + 0x1000
     }
-    pub(super) fn used_ring(self) -> u64 {
+    /// Guest address of the used ring.
+    pub fn used_ring(self) -> u64 {
         self.base + 0x2000
     }
-    pub(super) fn buffer(self, id: u16) -> u64 {
+    /// Guest address of a buffer.
+    pub fn buffer(self, id: u16) -> u64 {
         self.buffers + u64::from(id) * u64::from(BUFFER)
     }
 }
 
-impl Guest {
-    pub(super) fn new() -> Self {
+impl Default for Guest {
+    /// A driver that has just come up.
+    fn default() -> Self {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x10_0000)]).unwrap();
         let mut guest = Guest {
             memory: Arc::new(memory),
@@ -70,13 +82,15 @@ impl Guest {
         guest.reset();
         guest
     }
+}
 
+impl Guest {
     fn ring(number: u64) -> Ring {
         Ring { base: 0x1_0000 * (number + 1), buffers: 0x8_0000 + 0x4_0000 * number, avail: 0, used: 0 }
     }
 
     /// The driver comes up anew: rings cleared, all receive buffers given.
-    pub(super) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.rings = [Self::ring(0), Self::ring(1)];
         for ring in self.rings {
             self.memory.write_slice(&[0; 0x4000], GuestAddress(ring.base)).unwrap();
@@ -86,27 +100,31 @@ impl Guest {
         }
     }
 
-    pub(super) fn ring_of(&self, index: QueueIndex) -> Ring {
+    /// The driver's view of a queue.
+    pub fn ring_of(&self, index: QueueIndex) -> Ring {
         self.rings[index as usize]
     }
 
-    pub(super) fn write<T: vm_memory::ByteValued>(&self, value: T, address: u64) {
+    /// Writes to its memory.
+    pub fn write<T: vm_memory::ByteValued>(&self, value: T, address: u64) {
         self.memory.write_obj(value, GuestAddress(address)).unwrap();
     }
 
-    pub(super) fn read<T: vm_memory::ByteValued>(&self, address: u64) -> T {
+    /// Reads from its memory.
+    pub fn read<T: vm_memory::ByteValued>(&self, address: u64) -> T {
         self.memory.read_obj(GuestAddress(address)).unwrap()
     }
 
     /// Writes descriptor `id` for its buffer and makes it available.
-    pub(super) fn give(&mut self, index: QueueIndex, id: u16, len: u32) {
+    pub fn give(&mut self, index: QueueIndex, id: u16, len: u32) {
         let ring = self.rings[index as usize];
         let flags = if index == QueueIndex::ToGuest { 2_u16 } else { 0 };
         self.describe(index, id, ring.buffer(id), len, flags, 0);
         self.make_available(index, id);
     }
 
-    pub(super) fn describe(&self, index: QueueIndex, id: u16, address: u64, len: u32, flags: u16, next: u16) {
+    /// Writes descriptor `id`.
+    pub fn describe(&self, index: QueueIndex, id: u16, address: u64, len: u32, flags: u16, next: u16) {
         let at = self.rings[index as usize].descriptors() + 16 * u64::from(id);
         self.write(address, at);
         self.write(len, at + 8);
@@ -114,7 +132,8 @@ impl Guest {
         self.write(next, at + 14);
     }
 
-    pub(super) fn make_available(&mut self, index: QueueIndex, id: u16) {
+    /// Makes the chain that begins at descriptor `id` available.
+    pub fn make_available(&mut self, index: QueueIndex, id: u16) {
         let ring = &mut self.rings[index as usize];
         let (at, entry) = (ring.available(), ring.avail % ENTRIES);
         ring.avail = ring.avail.wrapping_add(1);
@@ -124,7 +143,7 @@ impl Guest {
     }
 
     /// The next used entry: descriptor and length.
-    pub(super) fn next_used(&mut self, index: QueueIndex) -> Option<(u16, u32)> {
+    pub fn next_used(&mut self, index: QueueIndex) -> Option<(u16, u32)> {
         let ring = self.rings[index as usize];
         if self.read::<u16>(ring.used_ring() + 2) == ring.used {
             return None;
@@ -135,7 +154,7 @@ impl Guest {
     }
 
     /// Puts a message into the transmit queue; returns false if it is full.
-    pub(super) fn send(&mut self, src: u32, dst: u32, payload: &[u8]) -> bool {
+    pub fn send(&mut self, src: u32, dst: u32, payload: &[u8]) -> bool {
         while self.next_used(QueueIndex::FromGuest).is_some() {}
         let ring = self.rings[QueueIndex::FromGuest as usize];
         if ring.avail.wrapping_sub(ring.used) == ENTRIES {
@@ -151,14 +170,14 @@ impl Guest {
     }
 
     /// Takes the next message and gives its buffer back. Checks what every guest relies on.
-    pub(super) fn receive(&mut self) -> Option<(Header, Vec<u8>)> {
+    pub fn receive(&mut self) -> Option<(Header, Vec<u8>)> {
         let received = self.receive_and_keep()?;
         self.give(QueueIndex::ToGuest, received.0, BUFFER);
         Some((received.1, received.2))
     }
 
     /// Takes the next message, but not its buffer.
-    pub(super) fn receive_and_keep(&mut self) -> Option<(u16, Header, Vec<u8>)> {
+    pub fn receive_and_keep(&mut self) -> Option<(u16, Header, Vec<u8>)> {
         let (id, len) = self.next_used(QueueIndex::ToGuest)?;
         let at = self.rings[QueueIndex::ToGuest as usize].buffer(id);
         let mut bytes = [0; HEADER_LEN];
@@ -172,7 +191,7 @@ impl Guest {
     }
 
     /// Takes announcements until there is something else, or nothing.
-    pub(super) fn announcements(&mut self) -> Vec<Announcement> {
+    pub fn announcements(&mut self) -> Vec<Announcement> {
         let mut found = Vec::new();
         while let Some((header, payload)) = self.receive() {
             assert_eq!(header.dst, NAME_SERVICE_ADDRESS, "only announcements expected");
@@ -182,9 +201,9 @@ impl Guest {
     }
 
     /// The queue as the front-end would hand it over now.
-    pub(super) fn queue(&self, index: QueueIndex) -> Queue {
+    pub fn queue(&self, index: QueueIndex) -> Queue {
         let ring = self.rings[index as usize];
-        let event = || std::fs::File::from(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
+        let event = || File::from(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
         Queue::new(QueueSetup {
             memory: GuestMemory::new(Arc::clone(&self.memory)),
             size: ENTRIES,
@@ -202,31 +221,34 @@ impl Guest {
 }
 
 /// A relay between guests and a soft core, none of which does anything by itself.
-pub(super) struct Bench {
+pub struct Bench {
     pub(super) relay: Relay,
     pub(super) remote: RemoteCore,
-    pub(super) core: SoftCore,
-    pub(super) guests: Vec<Guest>,
+    /// The remote core.
+    pub core: SoftCore,
+    /// The guests, in the order of `slots`.
+    pub guests: Vec<Guest>,
     /// The guests' slots.
     pub(super) slots: Vec<Slot>,
     /// What the relay takes for the time.
-    pub(super) now: Instant,
-    doorbell: UnixStream,
+    pub now: Instant,
+    /// The core's end of the doorbell.
+    pub doorbell: UnixStream,
 }
 
 impl Bench {
     /// A remote with this configuration and VMs in the given slots, all up and told of the services.
-    pub(super) fn new(config: Config, slots: &[u8]) -> Self {
+    pub fn new(config: Config, slots: &[u8]) -> Self {
         Self::with_policy(config, slots, Policy::default())
     }
 
     /// The same under a policy.
-    pub(super) fn with_policy(config: Config, slots: &[u8], policy: Policy) -> Self {
+    pub fn with_policy(config: Config, slots: &[u8], policy: Policy) -> Self {
         Self::with_access(config, slots, policy, Access::Normal)
     }
 
     /// The same with memory that the host reaches so.
-    pub(super) fn with_access(config: Config, slots: &[u8], policy: Policy, access: Access) -> Self {
+    pub fn with_access(config: Config, slots: &[u8], policy: Policy, access: Access) -> Self {
         let memory = Memory::memfd(&config.layout().unwrap()).unwrap();
         let (host, doorbell) = UnixStream::pair().unwrap();
         doorbell.set_nonblocking(true).unwrap();
@@ -248,7 +270,7 @@ impl Bench {
             let name = format!("vm{}", slot.number());
             assert!(relay.add_vm(Vm::new(name, *slot, VmPolicy::unlimited(overflow))));
         }
-        let guests = slots.iter().map(|_| Guest::new()).collect();
+        let guests = slots.iter().map(|_| Guest::default()).collect();
         let mut bench = Bench { relay, remote, core, guests, slots, doorbell, now };
         bench.pass_time();
         bench.settle();
@@ -260,7 +282,7 @@ impl Bench {
     }
 
     /// Hands both queues of a VM over.
-    pub(super) fn start(&mut self, vm: usize) {
+    pub fn start(&mut self, vm: usize) {
         for index in QueueIndex::ALL {
             let queue = self.guests[vm].queue(index);
             self.relay.give_queue(self.slots[vm], index, queue);
@@ -268,24 +290,45 @@ impl Bench {
     }
 
     /// Takes both queues of a VM back, as for a pause or a reset.
-    pub(super) fn stop(&mut self, vm: usize) {
+    pub fn stop(&mut self, vm: usize) {
         for index in QueueIndex::ALL {
             self.relay.vm(self.slots[vm]).unwrap().take_queue(index);
         }
     }
 
+    /// One turn of the relay, with a remote that keeps its vrings in order.
+    pub fn sweep(&mut self) {
+        self.try_sweep().unwrap();
+    }
+
     /// One turn of the relay.
-    pub(super) fn sweep(&mut self) {
+    ///
+    /// # Errors
+    /// A vring that the remote has made unusable.
+    pub fn try_sweep(&mut self) -> Result<(), VringFault> {
         for vm in 0..self.guests.len() {
             for index in QueueIndex::ALL {
                 self.relay.kicked(self.slots[vm], index);
             }
         }
-        while self.relay.sweep(self.now, self.remote.bell()).unwrap() {}
+        while self.relay.sweep(self.now, self.remote.bell())? {}
+        Ok(())
+    }
+
+    /// The remote has made a vring unusable.
+    pub fn fault(&mut self, fault: VringFault) {
+        let change = self.remote.fault(self.now, fault);
+        self.remote_changed(change);
+    }
+
+    /// Hears the remote's doorbell.
+    pub fn hear(&mut self) {
+        let change = self.remote.on_mailbox(self.now);
+        self.remote_changed(change);
     }
 
     /// One turn of the remote: hears its doorbell, serves, rings.
-    pub(super) fn step_core(&mut self) -> bool {
+    pub fn step_core(&mut self) -> bool {
         let mut bytes = [0; 256];
         let mut busy = false;
         while let Ok(count) = self.doorbell.read(&mut bytes) {
@@ -302,10 +345,9 @@ impl Bench {
     }
 
     /// Both in turn until neither has anything to do.
-    pub(super) fn settle(&mut self) {
+    pub fn settle(&mut self) {
         loop {
-            let change = self.remote.on_mailbox(self.now);
-            self.remote_changed(change);
+            self.hear();
             self.sweep();
             if !self.step_core() {
                 return;
@@ -314,7 +356,7 @@ impl Bench {
     }
 
     /// Timers that are due go off.
-    pub(super) fn pass_time(&mut self) {
+    pub fn pass_time(&mut self) {
         self.relay.on_timer(self.now);
         let change = self.remote.on_timer(self.now);
         self.remote_changed(change);
@@ -332,13 +374,18 @@ impl Bench {
         }
     }
 
+    /// What has been counted for a VM.
+    pub fn counters(&mut self, vm: usize) -> &Counters {
+        &self.account(vm).counters
+    }
+
     /// What is known of a VM.
     pub(super) fn account(&mut self, vm: usize) -> &mut Account {
         &mut self.relay.vm(self.slots[vm]).unwrap().account
     }
 
     /// Address of a service of the remote.
-    pub(super) fn service(&self, name: &str) -> u32 {
+    pub fn service(&self, name: &str) -> u32 {
         let found =
             self.relay.directory.services().find(|(service, _)| service.as_bytes() == name.as_bytes());
         found.unwrap().1
