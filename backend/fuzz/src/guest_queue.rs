@@ -111,6 +111,7 @@ fn setup(memory: &Arc<GuestMemoryMmap>, size: u16, event_idx: bool) -> QueueSetu
         features: 0,
         kick: event(),
         call: Some(event()),
+        line: Arc::default(),
     }
 }
 
