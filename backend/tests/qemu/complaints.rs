@@ -22,9 +22,34 @@ pub(crate) fn find(log: &str) -> Option<String> {
     /// A stack trace seldom has more.
     const LINES: usize = 40;
 
-    let lines: Vec<_> = log.lines().collect();
+    let lines = without_the_drivers_own(log);
     let first = lines.iter().position(|line| COMPLAINTS.iter().any(|complaint| says(line, complaint)))?;
     Some(lines[first..].iter().take(LINES).copied().collect::<Vec<_>>().join("\n"))
+}
+
+/// The lines of a log without what the stock driver does to a real-time kernel, whatever the device does: its interrupt
+/// is a thread there, in an RCU section, and makes devices; where somebody else makes one at that moment it waits, and
+/// the kernel remarks on that, once. Anything else of the kind is a complaint like any other.
+fn without_the_drivers_own(log: &str) -> Vec<&str> {
+    const BEGIN: &str = "[ cut here ]";
+    const END: &str = "[ end trace ";
+
+    let mut lines: Vec<_> = log.lines().collect();
+    if !log.contains("PREEMPT_RT") {
+        return lines;
+    }
+    let begin = lines.iter().position(|line| line.contains(BEGIN));
+    let block = begin.and_then(|begin| {
+        let len = lines[begin..].iter().position(|line| line.contains(END))? + 1;
+        Some(begin..begin + len)
+    });
+    if let Some(block) = block {
+        let says = |phrase| lines[block.clone()].iter().any(|line| line.contains(phrase));
+        if says("Voluntary context switch within RCU") && says("rpmsg_recv_done") && says("vring_interrupt") {
+            lines.drain(block);
+        }
+    }
+    lines
 }
 
 /// Whether the phrase occurs, and is no part of longer words.
@@ -48,6 +73,27 @@ mod tests {
                    [    0.500000] virtio_rpmsg_bus virtio0: rpmsg host is online\n\
                    qemu-system-x86_64: warning: vhost-user backend supports VHOST_USER_PROTOCOL_F_CONFIG\n";
         assert_eq!(find(log), None);
+    }
+
+    /// As Linux 7.2 prints it.
+    const DRIVERS_OWN: &str = "\
+[    1.598495] ------------[ cut here ]------------
+[    1.598569] Voluntary context switch within RCU read-side critical section!
+[    1.598662] WARNING: kernel/rcu/tree_plugin.h:332 at rcu_note_context_switch+0x38/0x2cb, CPU#1: irq/22-virtio1/80
+[    1.600531] Call Trace:
+[    1.601840]  rpmsg_recv_done+0x161/0x1ee [virtio_rpmsg_bus]
+[    1.601853]  vring_interrupt+0x76/0x7d
+[    1.602000] ---[ end trace 0000000000000000 ]---
+";
+
+    #[test]
+    fn what_the_stock_driver_does_to_a_real_time_kernel_is_not_the_devices_fault_once() {
+        let real_time = "[    0.000000] Linux version 7.2.13 #1 SMP PREEMPT_RT\n";
+        assert_eq!(find(&format!("{real_time}{DRIVERS_OWN}[    2.0] all is well\n")), None);
+        assert!(find(DRIVERS_OWN).is_some(), "of another kernel");
+        assert!(find(&format!("{real_time}{DRIVERS_OWN}{DRIVERS_OWN}")).is_some(), "twice");
+        let other = DRIVERS_OWN.replace("rpmsg_recv_done", "other_driver");
+        assert!(find(&format!("{real_time}{other}")).is_some(), "of another driver");
     }
 
     #[test]
