@@ -105,6 +105,21 @@ pub enum AttachError {
         /// The status found.
         status: u8,
     },
+    /// Two things are to be in the same place, where writing the one would destroy the other.
+    #[error(
+        "{what} is to be at {start:#x}..{end:#x}, where {other} is already; correct the addresses in the resource table",
+        end = start + *len as u64
+    )]
+    Overlap {
+        /// What was to be placed.
+        what: String,
+        /// What is there.
+        other: String,
+        /// Device address.
+        start: u64,
+        /// Length in bytes.
+        len: usize,
+    },
     /// Vrings and buffers do not fit.
     #[error(
         "no room for {what} of {size:#x} bytes (alignment {align:#x}) in the remote core's memory; configure more memory or a carveout for it"

@@ -49,6 +49,8 @@ pub(super) struct Placement<'a> {
     writes: Vec<(usize, u32)>,
     /// Carveouts that were given an address here.
     placed: Vec<usize>,
+    /// What the host writes to, or has to stay as it is: no two of these may share memory.
+    claims: Vec<(String, Range<u64>)>,
 }
 
 impl<'a> Placement<'a> {
@@ -60,6 +62,7 @@ impl<'a> Placement<'a> {
             occupied: Vec::new(),
             writes: Vec::new(),
             placed: Vec::new(),
+            claims: vec![("the resource table".to_owned(), range(table_address, table.len() as u64))],
         };
         placement.occupy(table_address, table.len() as u64);
         for entry in table.entries() {
@@ -88,6 +91,7 @@ impl<'a> Placement<'a> {
             occupied: Vec::new(),
             writes: Vec::new(),
             placed: Vec::new(),
+            claims: Vec::new(),
         };
         for address in vrings {
             placement.occupy(address.into(), super::layout::StaticLayout::VRING_STRIDE.into());
@@ -96,7 +100,18 @@ impl<'a> Placement<'a> {
     }
 
     fn occupy(&mut self, start: u64, len: u64) {
-        self.occupied.push(start..start.saturating_add(len));
+        self.occupied.push(range(start, len));
+    }
+
+    /// Takes memory for something that has its place.
+    fn claim(&mut self, what: &str, start: u64, len: usize) -> Result<(), AttachError> {
+        let wanted = range(start, len as u64);
+        if let Some((other, _)) = self.claims.iter().find(|(_, taken)| overlap(taken, &wanted)) {
+            let (what, other) = (what.to_owned(), other.clone());
+            return Err(AttachError::Overlap { what, other, start, len });
+        }
+        self.claims.push((what.to_owned(), wanted));
+        Ok(())
     }
 
     /// What is to be written into the table: offsets in bytes and words.
@@ -126,6 +141,7 @@ impl<'a> Placement<'a> {
             None => self.named_or_free(&what, layout.size(), u64::from(align).max(VringLayout::MIN_ALIGN))?,
         };
         let memory = self.slice(&what, device_address.into(), layout.size(), VringLayout::MIN_ALIGN)?;
+        self.claim(&what, device_address.into(), layout.size())?;
         let notifyid = u32::try_from(2 * index + queue).unwrap_or(u32::MAX);
         Ok(PlacedVring { memory, layout, device_address, notifyid })
     }
@@ -136,6 +152,7 @@ impl<'a> Placement<'a> {
         let sizes = count.map(|count| usize::from(count) * BUFFER_SIZE);
         let address = u64::from(self.named_or_free(&what, sizes[0] + sizes[1], BUFFER_ALIGN)?);
         let memory = self.slice(&what, address, sizes[0] + sizes[1], 8)?;
+        self.claim(&what, address, sizes[0] + sizes[1])?;
         let physical = memory.physical_address();
         Ok([
             Buffers::new(memory.subslice(0, sizes[0]), physical, count[0]),
@@ -200,7 +217,7 @@ impl<'a> Placement<'a> {
             let mut start = region.device_address().next_multiple_of(align);
             while start.checked_add(len).is_some_and(|last| last <= end) {
                 let range = start..start + len;
-                match self.occupied.iter().find(|used| used.start < range.end && range.start < used.end) {
+                match self.occupied.iter().find(|used| overlap(used, &range)) {
                     Some(used) => start = used.end.next_multiple_of(align),
                     None => {
                         self.occupied.push(range);
@@ -217,4 +234,12 @@ impl<'a> Placement<'a> {
             .slice(address, len, align)
             .map_err(|source| AttachError::Memory { what: what.to_owned(), source })
     }
+}
+
+fn range(start: u64, len: u64) -> Range<u64> {
+    start..start.saturating_add(len)
+}
+
+fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
+    a.start < b.end && b.start < a.end
 }

@@ -306,7 +306,10 @@ impl Host {
     pub(crate) fn wait(&mut self) {
         let mut bytes = [0; 256];
         let bell = self.bell.as_mut().expect("a doorbell to wait for");
-        let count = match bell.read(&mut bytes) {
+        // A machine that is stopped and goes on interrupts a read with a time limit.
+        let read = std::iter::repeat_with(|| bell.read(&mut bytes))
+            .find(|read| !read.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted));
+        let count = match read.expect("an endless iterator") {
             Ok(0) => panic!("the core has hung up"),
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("the core does not ring"),

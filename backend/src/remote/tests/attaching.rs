@@ -64,6 +64,23 @@ fn a_device_with_a_driver_is_left_alone_with_what_to_do_about_it() {
 }
 
 #[test]
+fn vrings_that_would_destroy_the_table_or_each_other_are_refused_before_anything_is_written() {
+    let still = Still::new(Config { fixed_vrings: true, ..Config::default() });
+    let word = |at: usize| u32::from_le_bytes(still.table()[at..at + 4].try_into().unwrap());
+    let [first, second] = [still.vdev() + 28, still.vdev() + 48];
+    let second_was = word(second);
+    still.poke(second, &word(first).to_le_bytes());
+    let before = still.table();
+    assert!(still.refusal().contains("where vdev0vring0 is already"), "{}", still.refusal());
+    assert_eq!(still.table(), before);
+
+    still.poke(second, &second_was.to_le_bytes());
+    let table = u32::try_from(still.table_address()).unwrap();
+    still.poke(first, &table.to_le_bytes());
+    assert!(still.refusal().contains("where the resource table is already"), "{}", still.refusal());
+}
+
+#[test]
 fn vrings_outside_memory_and_memory_that_is_too_small_are_refused_before_anything_is_written() {
     let still = Still::new(Config { fixed_vrings: true, ..Config::default() });
     still.poke(still.vdev() + 28, &0x4000_0000_u32.to_le_bytes());
