@@ -25,6 +25,7 @@ use crate::guest::port::QueueIndex;
 use crate::log_limit::LogLimit;
 use crate::remote::attach::RpmsgVdev;
 use crate::remote::core::{Change, RemoteCore};
+use crate::remote::mailbox::Mailbox;
 use crate::remote::watch::Traffic;
 use crate::rpmsg::address::Slot;
 
@@ -83,10 +84,7 @@ pub(super) fn run(mut manager: EventManager<Worker>, id: SubscriberId) {
         }
         let now = Instant::now();
         more = worker.sweep(now);
-        let retired = worker.remote.take_retired_mailbox();
-        if retired.is_some() {
-            worker.watched[0] = None;
-        }
+        let retired = worker.take_retired_mailbox();
         let deadline = worker.set_timer();
         debug_assert!(deadline.is_ok(), "timer");
         let wanted = worker.to_watch();
@@ -94,7 +92,7 @@ pub(super) fn run(mut manager: EventManager<Worker>, id: SubscriberId) {
             let before = mem::replace(&mut worker.watched, wanted);
             if let Ok(mut ops) = manager.event_ops(id) {
                 if let Some(retired) = retired {
-                    forget(&mut ops, remote_events(TOKEN_MAILBOX, (retired.descriptor().as_raw_fd(), false)));
+                    forget_mailbox(&mut ops, &*retired);
                 }
                 for (token, (old, new)) in REMOTE_TOKENS.into_iter().zip(before.into_iter().zip(wanted)) {
                     watch(&mut ops, token, old, new);
@@ -132,6 +130,11 @@ fn forget(ops: &mut EventOps<'_>, events: Events) {
     if let Err(error) = ops.remove(events) {
         debug!("bridge: descriptor {} was not waited for: {error}", events.fd());
     }
+}
+
+/// Stops waiting for a mailbox that is still open.
+fn forget_mailbox(ops: &mut EventOps<'_>, mailbox: &dyn Mailbox) {
+    forget(ops, remote_events(TOKEN_MAILBOX, (mailbox.descriptor().as_raw_fd(), false)));
 }
 
 impl Worker {
@@ -243,10 +246,16 @@ impl Worker {
 
     /// Closes a mailbox that is gone, which nobody may wait for any more then.
     fn close_retired_mailbox(&mut self, ops: &mut EventOps<'_>) {
-        if let Some(retired) = self.remote.take_retired_mailbox() {
-            self.watched[0] = None;
-            forget(ops, remote_events(TOKEN_MAILBOX, (retired.descriptor().as_raw_fd(), false)));
+        if let Some(retired) = self.take_retired_mailbox() {
+            forget_mailbox(ops, &*retired);
         }
+    }
+
+    /// A mailbox that is gone, to be forgotten before it is closed.
+    fn take_retired_mailbox(&mut self) -> Option<Box<dyn Mailbox>> {
+        let retired = self.remote.take_retired_mailbox()?;
+        self.watched[0] = None;
+        Some(retired)
     }
 
     /// Lets the remote know whether any VM uses it.

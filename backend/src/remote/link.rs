@@ -2,18 +2,17 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use log::debug;
-use rustix::fs::OFlags;
 use thiserror::Error;
 
 use super::config::{HardwareMailbox, MailboxConfig, MemoryConfig, MemoryFile};
 use super::mailbox::{
     HardwareError, ImxMu, Mailbox, OmapMailbox, SocketMailbox, Stm32Ipcc, UioDevices, UioError, ZynqmpIpi,
 };
-use super::memory::{CarveoutError, Carveouts, Region};
+use super::memory::{CarveoutError, Carveouts, Region, open_uncached};
 use crate::causes::Causes;
 
 /// Why a remote core cannot be reached.
@@ -167,8 +166,6 @@ pub(super) fn map(config: &[MemoryConfig], mapped: &mut Option<Mapped>) -> Resul
 }
 
 fn open(path: &Path) -> Result<File, LinkError> {
-    // By O_SYNC, /dev/mem knows that the memory must not be cached; to files in memory it means nothing.
-    let flags = OFlags::SYNC.bits().cast_signed();
-    let file = File::options().read(true).write(true).custom_flags(flags).open(path);
+    let file = open_uncached(path);
     file.map_err(|source| LinkError::Open { path: path.to_owned(), source })
 }

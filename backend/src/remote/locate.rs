@@ -1,17 +1,13 @@
 //! Where the resource table of a core is that runs already.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::OFlags;
-use rustix::param::page_size;
 use thiserror::Error;
 
 use super::config::VringsConfig;
 use super::layout::Layout;
-use super::memory::{Access, CarveoutError, Carveouts, Region};
+use super::memory::{self, CarveoutError, Carveouts, open_uncached};
 
 /// `struct rsc_tbl_data` of Linux `drivers/remoteproc/xlnx_r5_remoteproc.c`, packed: offsets in bytes.
 mod header {
@@ -113,13 +109,8 @@ fn by_header(memory: &Carveouts, address: u64) -> Result<u64, LocateError> {
 
 /// The way of the STM32: whoever starts the core leaves the table's device address in a backup register.
 fn by_register(file: &Path, register: u64, mask: u32) -> Result<u64, LocateError> {
-    let opened =
-        File::options().read(true).write(true).custom_flags(OFlags::SYNC.bits().cast_signed()).open(file);
-    let file = opened.map_err(|source| LocateError::OpenRegister { register, source })?;
-    let page = page_size();
-    let start = register - register % page as u64;
-    let memory = Region::map(&file, start, page, start, Access::Device)
-        .and_then(|region| Carveouts::new(vec![region]).slice(register, size_of::<u32>(), 4));
+    let file = open_uncached(file).map_err(|source| LocateError::OpenRegister { register, source })?;
+    let memory = memory::register(&file, register);
     let found = memory.map_err(|source| LocateError::MapRegister { register, source })?.read_u32(0);
     match found & mask {
         0 => Err(LocateError::EmptyRegister { register, found }),
@@ -131,6 +122,9 @@ fn by_register(file: &Path, register: u64, mask: u32) -> Result<u64, LocateError
 mod tests {
     use std::io::Write;
 
+    use rustix::param::page_size;
+
+    use super::super::memory::Access;
     use super::super::memory::testing::carveouts;
     use super::*;
 

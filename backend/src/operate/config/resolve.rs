@@ -18,7 +18,7 @@ use std::{
 
 use toml::Spanned;
 
-use self::values::{absent, bytes, choice, device_address, number, remote_address, start, time};
+use self::values::{absent, bytes, choice, device_address, number, path_of, remote_address, start, time};
 use super::{Fault, keys, keys::Key, line_at, raw};
 use crate::{
     operate::plan::{

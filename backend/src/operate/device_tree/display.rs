@@ -2,7 +2,8 @@
 
 use std::fmt::{self, Formatter};
 
-use super::found::{Family, Found, Interrupt, Mailbox, MuVersion, Region, Span, Table, Vdev};
+use super::found::{Family, Found, Interrupt, Mailbox, Region, Span, Table, Vdev};
+use crate::remote::mailbox::MuVersion;
 
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {

@@ -1,5 +1,7 @@
 //! What was found out about a remote core.
 
+use crate::remote::mailbox::MuVersion;
+
 /// A remote core, as its device tree describes it. Prints itself for people, ends with a line break.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -122,15 +124,6 @@ pub enum Family {
         /// Where the remote leaves its messages.
         remote_request: Span,
     },
-}
-
-/// Layout of the registers of a messaging unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MuVersion {
-    /// i.MX 6SX, 7, 8M, 8Q.
-    V1,
-    /// i.MX 8ULP, 93, 95.
-    V2,
 }
 
 /// An interrupt.

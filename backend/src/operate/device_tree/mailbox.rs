@@ -2,9 +2,10 @@
 
 use super::{
     error::DeviceTreeError,
-    found::{Family, Interrupt, Mailbox, MuVersion, Span},
+    found::{Family, Interrupt, Mailbox, Span},
     tree::{Node, Property, Reference},
 };
+use crate::remote::mailbox::MuVersion;
 
 /// IPI agents of Zynq UltraScale+ by number: the registers' address of each, and its bit in those of the others.
 /// Source: UG1085, table "IPI Channel and Message Buffer Default Associations"; Trusted Firmware-A

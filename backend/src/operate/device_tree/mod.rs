@@ -47,7 +47,7 @@ mod tests;
 mod tree;
 
 pub use error::DeviceTreeError;
-pub use found::{Family, Found, Interrupt, Mailbox, MuVersion, Queue, Region, Span, Table, Vdev};
+pub use found::{Family, Found, Interrupt, Mailbox, Queue, Region, Span, Table, Vdev};
 
 use draft::Draft;
 use tree::Tree;

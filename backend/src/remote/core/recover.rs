@@ -7,19 +7,12 @@ use log::{Level, info, warn};
 
 use super::super::chores::{Chore, Chores, Done};
 use super::super::config::VringsConfig;
+use super::super::locate::LocateError;
 use super::super::recovery::{RecoveryPolicy, Verdict};
 use super::seek::{EAGER_TIME, FAST_ATTEMPTS, RETRY, SLOW_RETRY};
 use super::{Change, Loss, Phase, RemoteCore};
 use crate::causes::Causes;
 use crate::remote::dump;
-
-/// Firmware says nothing of where its vrings are, and nobody else does.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "its firmware has no resource table, expected one in the section .resource_table; build it in, or configure \
-     `resource-table` or `vrings`"
-)]
-struct NoTable;
 
 impl RemoteCore {
     /// The core is not there any more.
@@ -152,7 +145,7 @@ impl RemoteCore {
             Done::Loaded(Ok(loaded)) => {
                 self.table_of_firmware = loaded.table.map(|table| table.address);
                 if self.table_of_firmware.is_none() && self.config.vrings == VringsConfig::TableOfFirmware {
-                    self.cannot_start(now, &NoTable);
+                    self.cannot_start(now, &LocateError::NotInFirmware);
                 } else {
                     self.turn_on(now);
                 }

@@ -11,6 +11,7 @@ pub(crate) mod accesses;
 mod barrier;
 mod copy;
 mod mapping;
+mod physical;
 mod slice;
 
 use std::fs::File;
@@ -22,6 +23,7 @@ use thiserror::Error;
 
 pub use barrier::{after_observe, before_kick, before_publish, full};
 use mapping::Mapping;
+pub use physical::{open_uncached, register};
 pub use slice::CarveoutSlice;
 
 /// How the CPU reaches a region.

@@ -1,13 +1,8 @@
 //! A register that starts and stops a core.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-use rustix::fs::OFlags;
-use rustix::param::page_size;
-
-use super::super::memory::{Access, Carveouts, Region, before_kick};
+use super::super::memory::{before_kick, open_uncached, register};
 use super::{PowerError, Step};
 
 /// Some bits of a 32-bit register. The others are written back as they were read; somebody else who writes the
@@ -39,19 +34,16 @@ impl Register {
         if value & !self.mask != 0 {
             return Err(PowerError::OutsideMask { step, address, value, mask: self.mask });
         }
-        // By O_SYNC, /dev/mem knows that it must not be cached.
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(OFlags::SYNC.bits().cast_signed())
-            .open(&self.file);
-        let file =
-            file.map_err(|source| PowerError::OpenRegister { path: self.file.clone(), address, source })?;
-        let page = page_size();
-        let start = address - address % page as u64;
-        let register = Region::map(&file, start, page, start, Access::Device)
-            .and_then(|region| Carveouts::new(vec![region]).slice(address, size_of::<u32>(), 4))
-            .map_err(|source| PowerError::MapRegister { path: self.file.clone(), address, source })?;
+        let file = open_uncached(&self.file).map_err(|source| PowerError::OpenRegister {
+            path: self.file.clone(),
+            address,
+            source,
+        })?;
+        let register = register(&file, address).map_err(|source| PowerError::MapRegister {
+            path: self.file.clone(),
+            address,
+            source,
+        })?;
         // Its firmware must be in memory before the core runs.
         before_kick();
         register.write_u32(0, register.read_u32(0) & !self.mask | value);
@@ -63,6 +55,7 @@ impl Register {
 mod tests {
     use std::os::unix::fs::FileExt;
 
+    use rustix::param::page_size;
     use tempfile::NamedTempFile;
 
     use super::super::Switch;

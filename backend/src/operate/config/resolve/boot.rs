@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use toml::Spanned;
 
-use super::{absent, bytes, choice, number, remotes::path_of, start, time};
+use super::{absent, bytes, choice, number, path_of, start, time};
 use crate::{
     operate::config::{Fault, keys, keys::Key, raw},
     remote::{

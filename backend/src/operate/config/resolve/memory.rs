@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::Path};
 
 use toml::Spanned;
 
-use super::{Resolver, bytes, device_address, remotes::path_of, start, tree::Tree};
+use super::{Resolver, bytes, device_address, path_of, start, tree::Tree};
 use crate::operate::{
     config::{Fault, keys, line_at, raw},
     plan::{MemoryPlan, MemorySource},

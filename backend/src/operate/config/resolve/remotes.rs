@@ -1,14 +1,14 @@
 //! The remote cores: how each is reached, and what is done about its life.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::collections::HashMap;
 
 use toml::Spanned;
 
-use super::{Resolver, absent, bytes, list, name, number, start, time, tree::Tree};
+use super::{Resolver, absent, bytes, list, name, number, path_of, start, time, tree::Tree};
 use crate::{
     bridge::policy::{AddressBits, Policy},
     operate::{
-        config::{Fault, keys, keys::Key, raw},
+        config::{Fault, keys, raw},
         plan::{LinkPlan, MailboxPlan, MemoryPlan, RemotePlan, SharedPlan},
     },
     remote::{
@@ -248,15 +248,6 @@ fn after(remote: &raw::Remote, earlier: &[RemotePlan]) -> Result<Vec<usize>, Fau
         indexes.push(index);
     }
     Ok(indexes)
-}
-
-/// A path that a file can have.
-pub(super) fn path_of(key: &Key, path: &Spanned<String>) -> Result<PathBuf, Fault> {
-    let text = path.get_ref();
-    if text.is_empty() || text.contains('\0') {
-        return Err(Fault::new(key, start(path), format!("{text:?}")));
-    }
-    Ok(PathBuf::from(text))
 }
 
 fn address_bits(remote: &raw::Remote) -> Result<AddressBits, Fault> {

@@ -2,18 +2,18 @@
 
 use std::fs;
 
-use super::{remotes::path_of, start};
+use super::{path_of, start};
 use crate::{
     causes::Causes,
     operate::{
         config::{Fault, keys, raw},
-        device_tree::{self, Family, Found, MuVersion as TreeMuVersion, Region, Table},
+        device_tree::{self, Family, Found, Region, Table},
         plan::{MemoryPlan, MemorySource},
     },
     remote::{
         config::{HardwareMailbox, VringsConfig},
         layout::StaticLayout,
-        mailbox::{IpccConfig, IpccNodes, IpiConfig, MuConfig, MuVersion, MuWord, OmapConfig, OmapVersion},
+        mailbox::{IpccConfig, IpccNodes, IpiConfig, MuConfig, MuWord, OmapConfig, OmapVersion},
     },
 };
 
@@ -104,10 +104,6 @@ fn mailbox(found: &Found) -> Result<Option<HardwareMailbox>, String> {
                      supported"
                 ));
             }
-            let version = match version {
-                TreeMuVersion::V1 => MuVersion::V1,
-                TreeMuVersion::V2 => MuVersion::V2,
-            };
             HardwareMailbox::ImxMu {
                 address,
                 config: MuConfig { version, channel: transmit, word: MuWord::Shifted },

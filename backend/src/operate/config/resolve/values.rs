@@ -1,6 +1,6 @@
 //! Single values: of the right form and in their range.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use toml::Spanned;
 
@@ -72,6 +72,15 @@ fn address(key: &Key, value: &Spanned<i64>, condition: impl Fn(u32) -> bool) -> 
         .ok()
         .filter(|address| condition(*address))
         .ok_or_else(|| Fault::new(key, start(value), hex(*value.get_ref())))
+}
+
+/// A path that a file can have.
+pub(super) fn path_of(key: &Key, path: &Spanned<String>) -> Result<PathBuf, Fault> {
+    let text = path.get_ref();
+    if text.is_empty() || text.contains('\0') {
+        return Err(Fault::new(key, start(path), format!("{text:?}")));
+    }
+    Ok(PathBuf::from(text))
 }
 
 /// A time with its unit.

@@ -1,6 +1,7 @@
 //! What makes no sense is refused with the node, the property, what is there and what was expected.
 
 use super::*;
+use crate::remote::mailbox::MuVersion;
 
 /// Why the small tree with these changes is refused.
 fn refusal(changes: &str) -> String {
