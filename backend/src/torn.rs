@@ -40,6 +40,9 @@ static ENTRIES: [Entry; GUARDS] = [const {
 /// Below this are all entries that were ever used.
 static USED: AtomicUsize = AtomicUsize::new(0);
 
+/// How often something was torn away.
+static TEARS: AtomicUsize = AtomicUsize::new(0);
+
 /// Size of a page in bytes, for the handler.
 static PAGE: AtomicUsize = AtomicUsize::new(0);
 
@@ -70,6 +73,7 @@ extern "C" fn on_bus_error(_signal: c_int, info: *mut siginfo_t, _context: *mut 
             is_guarded = fill(first.max(start), len - offset + (address - first.max(start)));
         }
     }
+    TEARS.fetch_add(1, Ordering::Release);
     if !is_guarded {
         let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
         // SAFETY: the default action has no handler; the access is made again and ends the program.
@@ -84,6 +88,12 @@ fn fill(start: usize, len: usize) -> bool {
     // SAFETY: the range lies in a mapping that its guard says is there, and that is only used through accesses that bear
     // any content at any time; what it is replaced by lives as long as the mapping would have.
     unsafe { mmap_anonymous(at, len, ProtFlags::READ | ProtFlags::WRITE, flags) }.is_ok()
+}
+
+/// How often something was torn away in this process: while it stays the same, no guard need be looked at.
+#[inline]
+pub fn tears() -> usize {
+    TEARS.load(Ordering::Acquire)
 }
 
 /// A guard on mapped memory, for as long as it lives.

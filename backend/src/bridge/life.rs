@@ -61,6 +61,8 @@ impl Relay {
                 self.fairness.add_vm(slot.number().into(), &vm.account.policy);
             }
         }
+        // Its memory may have been torn away on the way here.
+        self.give_up_torn();
         self.sending |= 1 << slot.number();
         self.receiving |= 1 << slot.number();
     }

@@ -27,6 +27,7 @@ use crate::remote::vring::VringFault;
 use crate::remote::watch::Traffic;
 use crate::rpmsg::ServiceName;
 use crate::rpmsg::address::{Session, Slot};
+use crate::torn;
 
 /// Messages taken from the remote before the VMs have their turns.
 const BATCH: usize = 32;
@@ -71,6 +72,8 @@ pub(super) struct Relay {
     /// Messages from the remote that were none.
     pub(super) malformed: u64,
     pub(super) log: LogLimit,
+    /// Tears in shared memory up to which queues have been looked at.
+    tears: usize,
 }
 
 impl Relay {
@@ -95,6 +98,7 @@ impl Relay {
             misdirected: 0,
             malformed: 0,
             log: LogLimit::default(),
+            tears: torn::tears(),
         }
     }
 
@@ -248,11 +252,25 @@ impl Relay {
             }
         }
         for index in bits(self.sending | self.receiving) {
-            let Some(Vm { to_guest, from_guest, account }) = self.vms[index].as_deref_mut() else { continue };
+            if let Some(vm) = &mut self.vms[index] {
+                for queue in [&mut vm.to_guest, &mut vm.from_guest].into_iter().flatten() {
+                    queue.publish();
+                }
+            }
+        }
+        let tears = torn::tears();
+        if tears != self.tears {
+            self.tears = tears;
+            self.give_up_torn();
+        }
+    }
+
+    /// Gives up front-ends that have torn their guests' memory away.
+    #[cold]
+    pub(super) fn give_up_torn(&mut self) {
+        for Vm { to_guest, from_guest, account } in self.vms.iter_mut().flatten().map(Box::as_mut) {
             for (which, queue) in [(QueueIndex::ToGuest, to_guest), (QueueIndex::FromGuest, from_guest)] {
-                let Some(queue) = queue else { continue };
-                queue.publish();
-                if let Some(fault) = queue.give_up_torn() {
+                if let Some(fault) = queue.as_mut().and_then(Queue::give_up_torn) {
                     account.queue_broke(which, fault);
                 }
             }
