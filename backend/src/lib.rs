@@ -19,6 +19,8 @@ pub mod bridge;
 pub mod causes;
 #[cfg(test)]
 mod copied;
+#[cfg(test)]
+mod crash;
 pub mod guest;
 pub mod log_limit;
 pub mod operate;

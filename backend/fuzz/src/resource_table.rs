@@ -39,7 +39,7 @@ pub fn run(data: &[u8]) {
             }
         }
     }
-    match attach(&carveouts, &Layout::Table { address: BASE }) {
+    match attach(&carveouts, &Layout::Table { address: BASE }, 1, &mut |_| {}) {
         Ok((attachment, mut devices)) => {
             assert!(!devices.is_empty() && attachment.is_untouched());
             for device in &mut devices {

@@ -22,7 +22,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use tempfile::TempDir;
 use vhost_device_rpmsg::bridge::bench::Guest;
 use vhost_device_rpmsg::bridge::policy::{Overflow, Policy, VmPolicy};
-use vhost_device_rpmsg::bridge::{Bridge, VmConfig};
+use vhost_device_rpmsg::bridge::{Bridge, State, VmConfig};
 use vhost_device_rpmsg::guest::device::serve_one;
 use vhost_device_rpmsg::guest::gate::Gate;
 use vhost_device_rpmsg::guest::port::{QueueIndex, QueueOwner};
@@ -95,12 +95,18 @@ fn house() -> &'static House {
             vec![MemoryConfig::whole(core.memory, size, core.device_address.into())],
             VringsConfig::Table(core.table_address.into()),
         );
-        let bridge =
-            Bridge::start(RemoteCore::new(remote, Instant::now()), Policy::default()).expect("a bridge");
+        let bridge = Bridge::start(
+            RemoteCore::new(remote, Instant::now()),
+            Policy::default(),
+            State::forgetful().expect("memory"),
+        )
+        .expect("a bridge");
         let add = |name: &str, slot| {
             let policy = VmPolicy::unlimited(Overflow::Drop);
             let slot = Slot::new(slot).expect("a slot");
-            bridge.add_vm(VmConfig { name: name.to_owned(), slot, vdev: 0, policy }).expect("a free slot")
+            bridge
+                .add_vm(VmConfig { name: name.to_owned(), slot, vdev: 0, policy, goes_on: false })
+                .expect("a free slot")
         };
         let (gone, is_gone) = channel();
         let owner: Arc<dyn QueueOwner> = Arc::new(Told { owner: add("fuzzed", 1), gone });

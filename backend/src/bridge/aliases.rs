@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 
 use super::directory::MAX_SERVICES;
+use super::journal::{Entry, Journal};
 use super::policy::AddressBits;
 use crate::rpmsg::address::Slot;
 
@@ -46,6 +47,8 @@ pub(super) struct Aliases {
     /// Entries that were used before, longest free first.
     free: VecDeque<u32>,
     held: [u16; Slot::COUNT as usize],
+    /// Entries that were made since the journal was written: whose, number, address.
+    unlogged: Vec<(Slot, u32, u32)>,
 }
 
 impl Aliases {
@@ -57,6 +60,7 @@ impl Aliases {
             by_endpoint: FxHashMap::default(),
             free: VecDeque::new(),
             held: [0; Slot::COUNT as usize],
+            unlogged: Vec::new(),
         }
     }
 
@@ -101,6 +105,7 @@ impl Aliases {
         self.held[usize::from(slot.number())] += 1;
         self.entries[entry as usize] = Some((slot, address));
         self.by_endpoint.insert((slot, address), entry);
+        self.unlogged.push((slot, entry, address));
         Some(first + entry)
     }
 
@@ -116,6 +121,35 @@ impl Aliases {
                 Some(Alias::Endpoint { slot, address })
             }
         }
+    }
+
+    /// The entries, and those of them that are free, longest first.
+    pub(super) fn save(&self) -> (Vec<Option<(Slot, u32)>>, Vec<u32>) {
+        (self.entries.clone(), self.free.iter().copied().collect())
+    }
+
+    /// Tells the journal of the entries that were made.
+    #[inline]
+    pub(super) fn log(&mut self, journal: &mut Journal) {
+        for (slot, entry, address) in self.unlogged.drain(..) {
+            journal.append(&Entry::Alias { slot, entry, address });
+        }
+    }
+
+    /// Goes on with what was remembered. Where the range is another one now, there is nothing to go on with.
+    pub(super) fn restore(&mut self, entries: Vec<Option<(Slot, u32)>>, free: Vec<u32>) {
+        let (start, end) = self.range();
+        if entries.len() + MAX_SERVICES > (end - start) as usize {
+            return;
+        }
+        for (entry, (slot, address)) in
+            (0..).zip(&entries).filter_map(|(entry, taken)| Some((entry, (*taken)?)))
+        {
+            self.held[usize::from(slot.number())] += 1;
+            self.by_endpoint.insert((slot, address), entry);
+        }
+        self.entries = entries;
+        self.free = free.into();
     }
 
     /// The VM's session has ended: its entries are free.

@@ -13,6 +13,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::bridge::counters::Counters;
+use crate::bridge::journal::State;
 use crate::bridge::policy::{Overflow, Policy, VmPolicy};
 use crate::bridge::relay::Relay;
 use crate::bridge::vm::{Account, Vm};
@@ -263,12 +264,13 @@ impl Bench {
         let core = SoftCore::new(config, memory).unwrap();
         let now = Instant::now();
         let remote = RemoteCore::new(remote, now);
-        let mut relay = Relay::new("core".to_owned(), policy, now);
+        let area = State::forgetful().unwrap().device(0);
+        let mut relay = Relay::new("core".to_owned(), policy, area, now);
         let overflow = if slots.len() == 1 { Overflow::Block } else { Overflow::Drop };
         let slots: Vec<_> = slots.iter().map(|slot| Slot::new(*slot).unwrap()).collect();
         for slot in &slots {
             let name = format!("vm{}", slot.number());
-            assert!(relay.add_vm(Vm::new(name, *slot, VmPolicy::unlimited(overflow))));
+            assert!(relay.add_vm(Vm::new(name, *slot, VmPolicy::unlimited(overflow)), false));
         }
         let guests = slots.iter().map(|_| Guest::default()).collect();
         let mut bench = Bench { relay, remote, core, guests, slots, doorbell, now };
@@ -292,7 +294,7 @@ impl Bench {
     /// Takes both queues of a VM back, as for a pause or a reset.
     pub fn stop(&mut self, vm: usize) {
         for index in QueueIndex::ALL {
-            self.relay.vm(self.slots[vm]).unwrap().take_queue(index);
+            self.relay.take_queue(self.slots[vm], index);
         }
     }
 

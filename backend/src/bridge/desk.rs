@@ -17,6 +17,7 @@
 //! [handed over](super::handover): until the remote is done with what the owner has sent, the next one's messages wait,
 //! and whatever comes is the last one's. So is the desk of either kind when the line to the remote was cut for a while.
 
+mod saved;
 #[cfg(test)]
 mod tests;
 
@@ -107,6 +108,8 @@ pub(super) struct Desk {
     rules: Rules,
     /// Who has sent to the service: the owner's endpoint, or one endpoint per VM.
     clients: Vec<Client>,
+    /// Whether something has changed that the journal does not know.
+    has_changed: bool,
 }
 
 #[derive(Debug)]
@@ -138,7 +141,7 @@ impl Desk {
             }
             Mode::Broadcast { owner } => Rules::Broadcast { owner },
         };
-        Some(Desk { rules, clients: Vec::new() })
+        Some(Desk { rules, clients: Vec::new(), has_changed: true })
     }
 
     /// Whether the VM may see the service now.
@@ -173,9 +176,14 @@ impl Desk {
 
     /// The message has gone to the remote. Returns whether other VMs' rights have changed by it.
     pub(super) fn sent(&mut self, client: Client, now: Instant) -> bool {
+        self.has_changed |= matches!(self.rules, Rules::Serialized { .. });
         self.remember(client);
         match &mut self.rules {
-            Rules::Exclusive { owner, .. } => owner.replace(client.slot).is_none(),
+            Rules::Exclusive { owner, .. } => {
+                let is_first = owner.replace(client.slot).is_none();
+                self.has_changed |= is_first;
+                is_first
+            }
             Rules::Serialized { turns, turn, .. } => {
                 if turns.reply != Reply::None {
                     *turn = Turn::Of(client, now + turns.time_out);
@@ -189,6 +197,7 @@ impl Desk {
     /// Keeps a request until it is its VM's turn. `payload` is at most [`MAX_PAYLOAD`] bytes.
     pub(super) fn keep(&mut self, client: Client, flags: u16, payload: &[u8]) {
         if let Rules::Serialized { requests, .. } = &mut self.rules {
+            self.has_changed = true;
             let mut bytes = [0; MAX_PAYLOAD];
             bytes[..payload.len()].copy_from_slice(payload);
             let len = u16::try_from(payload.len()).expect("at most MAX_PAYLOAD");
@@ -228,6 +237,7 @@ impl Desk {
                 }
                 (Turn::Of(client, _), _) => {
                     *turn = Turn::Nobody;
+                    self.has_changed = true;
                     Receiver::One(client)
                 }
                 (Turn::Quarantine(_) | Turn::HandedOver, _) => Receiver::Late,
@@ -251,6 +261,7 @@ impl Desk {
 
     /// The VM's session has ended.
     pub(super) fn leave(&mut self, slot: Slot) -> Left {
+        self.has_changed = true;
         let mut left = Left::default();
         match &mut self.rules {
             Rules::Exclusive { named, owner, is_handed_over } => {
@@ -277,6 +288,7 @@ impl Desk {
     /// The service is back with requests from before, of whom nobody knows. Returns whether [`Desk::handed_over`] is to be
     /// told when nothing comes of these any more.
     pub(super) fn hand_over(&mut self) -> bool {
+        self.has_changed = true;
         match &mut self.rules {
             Rules::Exclusive { is_handed_over, .. } => *is_handed_over = true,
             Rules::Serialized { turn, .. } => *turn = Turn::HandedOver,
@@ -287,6 +299,7 @@ impl Desk {
 
     /// Nothing comes for the last owner, or of the requests from before, any more.
     pub(super) fn handed_over(&mut self) {
+        self.has_changed = true;
         match &mut self.rules {
             Rules::Exclusive { is_handed_over, .. } => {
                 if std::mem::take(is_handed_over) {
@@ -304,6 +317,7 @@ impl Desk {
 
     /// The service is gone: nobody's turn, nobody's request. Returns the clients whose requests were waiting.
     pub(super) fn close(&mut self) -> Vec<Slot> {
+        self.has_changed = true;
         self.clients.clear();
         match &mut self.rules {
             Rules::Serialized { turn, requests, .. } => {
@@ -332,6 +346,7 @@ impl Desk {
         let Rules::Serialized { turns, turn, .. } = &mut self.rules else { return (None, false) };
         match *turn {
             Turn::Of(client, until) if until <= now => {
+                self.has_changed = true;
                 if turns.reply == Reply::Several {
                     *turn = Turn::Nobody;
                     return (None, true);
@@ -340,6 +355,7 @@ impl Desk {
                 (Some(client), false)
             }
             Turn::Quarantine(until) if until <= now => {
+                self.has_changed = true;
                 *turn = Turn::Nobody;
                 (None, true)
             }
@@ -350,8 +366,10 @@ impl Desk {
     /// Remembers where a VM has sent from last.
     fn remember(&mut self, client: Client) {
         match self.clients.iter_mut().find(|known| known.slot == client.slot) {
+            Some(known) if *known == client => return,
             Some(known) => *known = client,
             None => self.clients.push(client),
         }
+        self.has_changed = true;
     }
 }

@@ -4,6 +4,8 @@
 //! through the changes, so a VM that comes late, or takes its time, is told the difference and nothing twice. A
 //! change of rights is a change like any other: a service that a VM may not see any more is gone for it.
 
+mod saved;
+
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -50,6 +52,8 @@ pub struct Directory {
     by_address: FxHashMap<u32, usize>,
     /// Services with a desk that keeps time.
     timed: Vec<usize>,
+    /// Services whose desks may have changed since the journal was written.
+    touched: Vec<usize>,
     /// The last change of each service, in order.
     changes: BTreeMap<u64, usize>,
     last_change: u64,
@@ -182,7 +186,11 @@ impl Directory {
     /// The desk of a service that VMs cannot simply share.
     #[inline]
     pub(super) fn desk(&mut self, service: usize) -> Option<&mut Desk> {
-        self.services.get_mut(service)?.desk.as_mut()
+        let desk = self.services.get_mut(service)?.desk.as_mut()?;
+        if self.touched.last() != Some(&service) && self.touched.len() < MAX_SERVICES {
+            self.touched.push(service);
+        }
+        Some(desk)
     }
 
     /// What is watched of a service that VMs do simply share.
@@ -248,17 +256,15 @@ impl Directory {
         None
     }
 
-    /// The VM has been told this announcement.
-    pub fn told(&self, view: &mut View, announcement: Announcement) {
-        if let Some(index) = self.by_key.get(&(announcement.name, announcement.addr)) {
-            view.tell(
-                *index,
-                match announcement.kind {
-                    AnnouncementKind::Create => self.services[*index].incarnation,
-                    AnnouncementKind::Destroy => 0,
-                },
-            );
-        }
+    /// The VM has been told this announcement. Returns of which service, and of which incarnation; 0 that there is none.
+    pub fn told(&self, view: &mut View, announcement: Announcement) -> Option<(u16, u32)> {
+        let index = *self.by_key.get(&(announcement.name, announcement.addr))?;
+        let incarnation = match announcement.kind {
+            AnnouncementKind::Create => self.services[index].incarnation,
+            AnnouncementKind::Destroy => 0,
+        };
+        view.tell(index, incarnation);
+        Some((u16::try_from(index).ok()?, incarnation))
     }
 
     /// The service has changed, or who may see it: every VM is to look at it again.
@@ -270,13 +276,8 @@ impl Directory {
         self.changes.insert(self.last_change, index);
     }
 
-    /// A place for a service that has none: a new one, or that of a service that is gone and that no VM remembers.
-    fn new_entry<'a>(
-        &mut self,
-        name: ServiceName,
-        addr: u32,
-        views: &(impl Iterator<Item = &'a View> + Clone),
-    ) -> Result<usize, DirectoryFull> {
+    /// A service as it is before it is there for the first time, and whether its desk keeps time.
+    fn fresh(&self, name: ServiceName, addr: u32) -> (Service, bool) {
         let rule = self.rules.iter().find(|rule| rule.pattern.matches(name));
         let fresh = Service {
             name,
@@ -288,7 +289,17 @@ impl Directory {
             incarnation: 0,
             changed: 0,
         };
-        let is_timed = rule.is_some_and(|rule| matches!(rule.mode, Mode::Serialized(_)));
+        (fresh, rule.is_some_and(|rule| matches!(rule.mode, Mode::Serialized(_))))
+    }
+
+    /// A place for a service that has none: a new one, or that of a service that is gone and that no VM remembers.
+    fn new_entry<'a>(
+        &mut self,
+        name: ServiceName,
+        addr: u32,
+        views: &(impl Iterator<Item = &'a View> + Clone),
+    ) -> Result<usize, DirectoryFull> {
+        let (fresh, is_timed) = self.fresh(name, addr);
         let index = if self.services.len() < MAX_SERVICES {
             self.services.push(fresh);
             self.services.len() - 1

@@ -8,6 +8,7 @@ use super::aliases::Alias;
 use super::counters::Reason;
 use super::desk::{Client, Receiver};
 use super::fairness::bits;
+use super::journal::Entry;
 use super::policy::Overflow;
 use super::relay::Relay;
 use super::to_guest::{self, Delivery, deliver};
@@ -146,6 +147,8 @@ impl Relay {
             Overflow::Drop => usize::from(self.fairness.held_share(slot.number().into())),
         };
         if account.waiting.count() < most {
+            let header = message.header.to_bytes();
+            self.journal.append(&Entry::Held { slot, buffer: message.id, header });
             self.held.push(&mut account.waiting, message);
         } else {
             let Header { src, dst, .. } = message.header;
@@ -170,15 +173,19 @@ impl Relay {
         let has_name_service = vm.has_name_service();
         let Vm { to_guest: Some(queue), from_guest: Some(_), account } = vm else { return false };
         if account.before_news == 0 && account.view.is_behind(&self.directory) {
+            let slot = account.slot();
             if !has_name_service {
                 account.view.skip_all(&self.directory);
-            } else if let Some(announcement) = self.directory.next_for(account.slot(), &mut account.view) {
+            } else if let Some(announcement) = self.directory.next_for(slot, &mut account.view) {
                 if to_guest::announce(queue, account, announcement) == Delivery::Later {
                     return false;
                 }
-                self.directory.told(&mut account.view, announcement);
+                if let Some((service, incarnation)) = self.directory.told(&mut account.view, announcement) {
+                    self.journal.append(&Entry::Told { slot, service, incarnation });
+                }
                 return true;
             }
+            self.journal.append(&Entry::Seen { slot, change: account.view.seen() });
         }
         let (Some(message), Some(device)) = (account.waiting.first(), &mut self.device) else {
             return false;
@@ -188,6 +195,7 @@ impl Relay {
             return false;
         }
         account.before_news = account.before_news.saturating_sub(1);
+        self.journal.append(&Entry::Unheld { slot: account.slot() });
         if let Some(id) = self.held.pop(&mut account.waiting) {
             device.inbound.release(id);
         }

@@ -60,6 +60,11 @@ impl Waiting {
         self.0.len()
     }
 
+    /// The messages, oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Message> {
+        self.0.iter()
+    }
+
     /// The oldest message.
     #[inline]
     pub(super) fn first(&self) -> Option<Message> {

@@ -11,6 +11,7 @@ use super::directory::Withdrawn;
 use super::fairness::BRIDGE;
 use super::handover::Handover;
 use super::held::Held;
+use super::journal::Entry;
 use super::relay::Relay;
 use super::vm::Vm;
 use crate::guest::Queue;
@@ -22,22 +23,30 @@ use crate::rpmsg::{ANNOUNCEMENT_LEN, Announcement, AnnouncementKind};
 
 /// A device whose remote cannot be reached.
 pub(super) struct Parked {
-    device: RpmsgVdev,
+    pub(super) device: RpmsgVdev,
     /// Buffers that the remote had not consumed, and whose messages are in them.
-    owners: Vec<(u16, usize)>,
+    pub(super) owners: Vec<(u16, usize)>,
 }
 
 impl Relay {
-    /// A VM is served from now on. Returns false if its slot is taken.
-    pub(super) fn add_vm(&mut self, mut vm: Vm) -> bool {
-        let slot = usize::from(vm.account.slot().number());
-        if self.vms[slot].is_some() {
+    /// A VM is served from now on. `goes_on`: its front-end has been connected all the time, to a program before this one.
+    /// Returns false if its slot is taken.
+    pub(super) fn add_vm(&mut self, mut vm: Vm, goes_on: bool) -> bool {
+        let slot = vm.account.slot();
+        let place = usize::from(slot.number());
+        if self.vms[place].is_some() {
             return false;
         }
         vm.account.counters.make_room(self.directory.len());
-        vm.account.go_on_after(self.sessions[slot]);
-        self.vms[slot] = Some(Box::new(vm));
+        vm.account.go_on_after(self.sessions[place]);
+        let was_there = self.take_up(&mut vm);
+        self.vms[place] = Some(Box::new(vm));
         self.reserve_waiting();
+        if was_there && !goes_on {
+            self.end_session(slot);
+        }
+        self.journal.change();
+        self.commit();
         true
     }
 
@@ -48,6 +57,8 @@ impl Relay {
         if let Some(vm) = self.vms[slot].take() {
             self.sessions[slot] = vm.account.session();
         }
+        self.journal.change();
+        self.commit();
     }
 
     /// The VM has given a queue.
@@ -65,6 +76,17 @@ impl Relay {
         self.give_up_torn();
         self.sending |= 1 << slot.number();
         self.receiving |= 1 << slot.number();
+        // A session that has begun is remembered before anything is written into its rings, by which a new driver is known.
+        self.journal.change();
+        self.commit();
+    }
+
+    /// The VM has one of its queues back.
+    pub(super) fn take_queue(&mut self, slot: Slot, index: QueueIndex) -> Option<Queue> {
+        let queue = self.vm(slot)?.take_queue(index)?;
+        self.journal.change();
+        self.commit();
+        Some(queue)
     }
 
     /// One of the VM's queues has another descriptor to interrupt the guest by.
@@ -91,6 +113,7 @@ impl Relay {
     /// is withdrawn.
     pub(super) fn end_session(&mut self, slot: Slot) {
         let Some(vm) = self.vms[usize::from(slot.number())].as_deref_mut() else { return };
+        self.journal.change();
         let account = &mut vm.account;
         let mut discarded = 0;
         while !account.waiting.is_empty() {
@@ -139,6 +162,7 @@ impl Relay {
             device.outbound.write_payload(&buffer, &announcement.to_bytes());
             device.outbound.send(buffer, announcement.header());
             self.farewells.pop();
+            self.journal.change();
             moved += 1;
         }
         moved
@@ -162,6 +186,8 @@ impl Relay {
             self.announce(name, addr);
         }
         self.want_everything();
+        self.journal.change();
+        self.commit();
     }
 
     /// The remote cannot be reached. It may go on later, with the vrings as they are.
@@ -172,7 +198,10 @@ impl Relay {
         let owners =
             unconsumed.filter_map(|buffer| Some((buffer, self.fairness.returned(buffer)?))).collect();
         self.parked = Some(Parked { device, owners });
-        self.suspended = self.withdraw_all();
+        let withdrawn = self.withdraw_all();
+        self.suspended = withdrawn.into_iter().map(|service| (service.name, service.addr)).collect();
+        self.journal.change();
+        self.commit();
     }
 
     /// The remote that was cut off goes on.
@@ -186,12 +215,14 @@ impl Relay {
         }
         let unconsumed: Vec<_> = device.outbound.unconsumed().collect();
         self.device = Some(device);
-        for Withdrawn { name, addr, .. } in std::mem::take(&mut self.suspended) {
+        for (name, addr) in std::mem::take(&mut self.suspended) {
             self.announce(name, addr);
         }
         let handover = |service| Handover::new(service, unconsumed.iter().copied());
         self.handovers.extend(self.directory.hand_over().into_iter().map(handover));
         self.want_everything();
+        self.journal.change();
+        self.commit();
     }
 
     /// The remote is gone, and what it had not consumed is lost with it.
@@ -220,6 +251,8 @@ impl Relay {
                 format_args!("remote {}: {lost} messages that it had not consumed are lost", self.name);
             self.log.say(Level::Warn, text);
         }
+        self.journal.change();
+        self.commit();
     }
 
     /// Takes what the remote has done so far: what it has sent is delivered, and what it has consumed is not lost. Signals
@@ -233,6 +266,7 @@ impl Relay {
         if let Some(device) = &mut self.device {
             let _ = device.outbound.reclaim(|buffer| {
                 self.fairness.returned(buffer);
+                self.journal.append(&Entry::Returned { buffer });
             });
         }
     }
@@ -264,7 +298,7 @@ impl Relay {
     }
 
     /// Takes every service back from the guests, with what waits for it.
-    fn withdraw_all(&mut self) -> Vec<Withdrawn> {
+    pub(super) fn withdraw_all(&mut self) -> Vec<Withdrawn> {
         let all = self.directory.withdraw_all();
         for withdrawn in &all {
             self.count_lost_requests(withdrawn);

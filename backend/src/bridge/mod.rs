@@ -10,6 +10,8 @@
 //! | `relay` | one sweep over all rings |
 //! | `to_remote`, `to_guest` | one message of either direction, checked and copied |
 //! | `from_remote` | whose a message from the remote is |
+//! | `journal` | what makes a message pass exactly once although the program is killed |
+//! | `recover` | going on where a program before this one was killed |
 //! | `services` | the remote's services as the relay keeps them |
 //! | `life` | VMs, drivers and remotes that come and go |
 //! | `vm` | what the bridge knows of one VM: queues, session, announcements |
@@ -34,8 +36,10 @@ mod fairness;
 mod from_remote;
 mod handover;
 mod held;
+mod journal;
 mod life;
 pub mod policy;
+mod recover;
 mod relay;
 mod services;
 #[cfg(test)]
@@ -47,4 +51,5 @@ mod vm;
 mod watch;
 mod worker;
 
+pub use journal::{State, StateError};
 pub use thread::{Bridge, BridgeError, SlotTaken, VmConfig};

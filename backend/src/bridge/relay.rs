@@ -10,12 +10,14 @@
 use std::time::Instant;
 
 use super::aliases::Aliases;
-use super::directory::{Directory, Withdrawn};
+use super::directory::Directory;
 use super::fairness::{Fairness, bits};
 use super::handover::{self, Handover};
 use super::held::Held;
+use super::journal::{Entry, Journal};
 use super::life::Parked;
 use super::policy::Policy;
+use super::recover::Recovered;
 use super::to_remote::{Passage, Taken};
 use super::vm::Vm;
 use crate::guest::Queue;
@@ -23,7 +25,8 @@ use crate::guest::port::QueueIndex;
 use crate::log_limit::LogLimit;
 use crate::remote::attach::RpmsgVdev;
 use crate::remote::mailbox::Mailbox;
-use crate::remote::vring::VringFault;
+use crate::remote::memory::CarveoutSlice;
+use crate::remote::vring::{Cursor, VringFault};
 use crate::remote::watch::Traffic;
 use crate::rpmsg::ServiceName;
 use crate::rpmsg::address::{Session, Slot};
@@ -59,7 +62,7 @@ pub(super) struct Relay {
     /// Services whose next answers are to requests of their last client.
     pub(super) handovers: Vec<Handover>,
     /// Services of a remote whose line was cut.
-    pub(super) suspended: Vec<Withdrawn>,
+    pub(super) suspended: Vec<(ServiceName, u32)>,
     /// VMs whose transmit queue may have something, one bit per slot.
     pub(super) sending: u128,
     /// VMs for which something may wait, one bit per slot.
@@ -74,10 +77,26 @@ pub(super) struct Relay {
     pub(super) log: LogLimit,
     /// Tears in shared memory up to which queues have been looked at.
     tears: usize,
+    pub(super) journal: Journal,
+    /// How far the journal knows the driver to be with the vrings from and to the remote.
+    pub(super) logged: [Cursor; 2],
+    /// What is still to come back of what there was before this program.
+    pub(super) recovered: Option<Box<Recovered>>,
 }
 
 impl Relay {
-    pub(super) fn new(name: String, policy: Policy, now: Instant) -> Self {
+    /// A relay with this journal. What the journal knows from before is gone on with.
+    pub(super) fn new(name: String, policy: Policy, memory: Option<CarveoutSlice>, now: Instant) -> Self {
+        let (journal, saved) = Journal::open(memory);
+        let mut relay = Self::empty(name, policy, journal, now);
+        if let Some(saved) = saved {
+            relay.restore(saved, now);
+        }
+        relay.commit();
+        relay
+    }
+
+    fn empty(name: String, policy: Policy, journal: Journal, now: Instant) -> Self {
         Relay {
             name,
             device: None,
@@ -99,6 +118,9 @@ impl Relay {
             malformed: 0,
             log: LogLimit::default(),
             tears: torn::tears(),
+            journal,
+            logged: [Cursor::default(); 2],
+            recovered: None,
         }
     }
 
@@ -116,12 +138,14 @@ impl Relay {
     /// When [`on_timer`](Self::on_timer) is due.
     pub(super) fn timer(&self) -> Option<Instant> {
         let handover = handover::deadline(&self.handovers);
-        [self.directory.deadline(), self.fairness.next_look(), handover].into_iter().flatten().min()
+        let awaited = self.recovered.as_ref().and_then(|recovered| recovered.until());
+        [self.directory.deadline(), self.fairness.next_look(), handover, awaited].into_iter().flatten().min()
     }
 
     /// Does what is due at the desks.
     pub(super) fn on_timer(&mut self, now: Instant) {
         self.tick_desks(now);
+        self.wait_no_longer(now);
     }
 
     /// What can be seen of the remote here.
@@ -154,6 +178,9 @@ impl Relay {
     /// # Errors
     /// A vring that the remote has made unusable.
     pub(super) fn sweep(&mut self, now: Instant, mut bell: Bell<'_>) -> Result<bool, VringFault> {
+        if !self.is_settled() {
+            return Ok(false);
+        }
         if let Some(device) = &mut self.device {
             device.inbound.vring().want_interrupts(false);
         }
@@ -174,11 +201,13 @@ impl Relay {
 
     /// One batch of everything. Returns how many messages moved.
     fn round(&mut self, now: Instant) -> Result<usize, VringFault> {
-        let taken = self.take_from_remote(now, BATCH)?;
+        let most = if self.awaits_queues() { 0 } else { BATCH };
+        let taken = self.take_from_remote(now, most)?;
         let mut moved = taken + self.serve_receivers();
         if let Some(device) = &mut self.device {
             device.outbound.reclaim(|buffer| {
                 self.fairness.returned(buffer);
+                self.journal.append(&Entry::Returned { buffer });
                 self.handovers.iter_mut().for_each(|handover| handover.returned(buffer));
             })?;
         }
@@ -204,6 +233,7 @@ impl Relay {
             directory: &mut self.directory,
             aliases: &mut self.aliases,
             fairness: &mut self.fairness,
+            journal: &mut self.journal,
             now,
             rights_changed: false,
         };
@@ -243,6 +273,16 @@ impl Relay {
 
     /// Makes visible what was written, and notifies those who want it.
     fn publish(&mut self, bell: &mut Bell<'_>) {
+        #[cfg(test)]
+        if crate::crash::commits_late() {
+            self.publish_committed(bell);
+            return self.commit();
+        }
+        self.commit();
+        self.publish_committed(bell);
+    }
+
+    fn publish_committed(&mut self, bell: &mut Bell<'_>) {
         if let (Some(device), Some(bell)) = (&mut self.device, bell) {
             if device.outbound.vring().publish() {
                 bell.kick(device.outbound.notifyid());
@@ -262,6 +302,37 @@ impl Relay {
         if tears != self.tears {
             self.tears = tears;
             self.give_up_torn();
+        }
+    }
+
+    /// Has the journal know everything that has changed. What is shared is changed only after that.
+    #[inline]
+    pub(super) fn commit(&mut self) {
+        let journal = &mut self.journal;
+        if let Some(device) = &mut self.device {
+            let cursors = [device.inbound.vring().cursor(), device.outbound.vring().cursor()];
+            if cursors != self.logged {
+                self.logged = cursors;
+                journal.append(&Entry::Inbound(cursors[0]));
+                journal.append(&Entry::Outbound(cursors[1]));
+            }
+        }
+        for index in bits(self.sending | self.receiving) {
+            let Some(vm) = &self.vms[index] else { continue };
+            for (number, queue) in [&vm.to_guest, &vm.from_guest].into_iter().enumerate() {
+                if let Some(queue) = queue.as_ref().filter(|queue| queue.is_behind()) {
+                    let slot = vm.account.slot();
+                    journal.append(&Entry::Used { slot, queue: number, index: queue.next_index() });
+                }
+            }
+        }
+        self.directory.log_desks(journal);
+        self.aliases.log(journal);
+        if self.journal.wants_all() {
+            let saved = self.save();
+            self.journal.save(&saved);
+        } else {
+            self.journal.commit();
         }
     }
 
@@ -305,7 +376,7 @@ impl Relay {
         if let Some(device) = &mut self.device {
             device.outbound.vring().want_interrupts(self.stalled);
             device.inbound.vring().want_interrupts(true);
-            more |= device.inbound.vring().has_used();
+            more |= self.recovered.is_none() && device.inbound.vring().has_used();
             more |= self.stalled && device.outbound.vring().has_used();
         }
         more

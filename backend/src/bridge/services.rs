@@ -6,6 +6,7 @@ use log::{Level, warn};
 
 use super::counters::Reason;
 use super::directory::Withdrawn;
+use super::journal::Entry;
 use super::relay::Relay;
 use crate::remote::messages::Message;
 use crate::rpmsg::address::Slot;
@@ -72,6 +73,7 @@ impl Relay {
 
     /// The directory has changed: every VM is told, after the messages that came before.
     pub(super) fn news(&mut self) {
+        self.journal.change();
         for vm in self.vms.iter_mut().flatten() {
             vm.account.before_news = vm.account.waiting.count();
             vm.account.counters.make_room(self.directory.len());
@@ -107,6 +109,7 @@ impl Relay {
                 break;
             };
             self.fairness.sent(index, buffer.id(), payload.len());
+            self.journal.append(&Entry::Sent { owner: slot.number(), buffer: buffer.id() });
             device.outbound.write_payload(&buffer, payload);
             let len = u16::try_from(payload.len()).unwrap_or(0);
             let bytes = payload.len();

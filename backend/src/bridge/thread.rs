@@ -8,12 +8,14 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::thread::{Builder, JoinHandle};
+use std::time::Instant;
 
 use event_manager::{EventManager, SubscriberOps};
 use log::{debug, error};
 use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use super::journal::{State, StateError};
 use super::policy::{Policy, VmPolicy};
 use super::vm::Vm;
 use super::worker::{Worker, run};
@@ -33,6 +35,8 @@ pub struct VmConfig {
     pub vdev: usize,
     /// What it may do.
     pub policy: VmPolicy,
+    /// Whether its front-end has been connected all the time, to a program before this one that was killed.
+    pub goes_on: bool,
 }
 
 /// A VM cannot be added.
@@ -49,6 +53,9 @@ pub enum BridgeError {
     /// No event loop.
     #[error("cannot set up the event loop")]
     EventLoop(#[source] event_manager::Error),
+    /// No state memory.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// No event descriptor, timer or thread.
     #[error("cannot create the bridge's {what}")]
     Create {
@@ -62,7 +69,8 @@ pub enum BridgeError {
 
 /// What others have the bridge's thread do.
 pub(super) enum Command {
-    AddVm(usize, Box<Vm>),
+    AddVm(usize, Box<Vm>, bool),
+    Settle,
     RemoveVm(Slot),
     Take(Slot, QueueIndex, Box<Queue>),
     Release(Slot, QueueIndex),
@@ -114,16 +122,21 @@ impl Commands {
 }
 
 impl Bridge {
-    /// Starts the thread that joins VMs to this remote. There is no VM yet.
+    /// Starts the thread that joins VMs to this remote. There is no VM yet. What a program before this one has left in the
+    /// state memory is gone on with, once the VMs [are there](Self::settle).
     ///
     /// # Errors
-    /// No thread, no event loop or no descriptors to be had.
-    pub fn start(remote: RemoteCore, policy: Policy) -> Result<Self, BridgeError> {
+    /// No thread, no event loop, no descriptors or no memory to be had.
+    pub fn start(remote: RemoteCore, policy: Policy, state: State) -> Result<Self, BridgeError> {
         let create = |what| move |source| BridgeError::Create { what, source };
         let wake = Arc::new(EventFd::new(EFD_NONBLOCK).map_err(create("event descriptor"))?);
         let (sender, receiver) = channel();
         let name = format!("bridge {}", remote.name());
-        let worker = Worker::new(remote, policy, receiver, Arc::clone(&wake)).map_err(create("timer"))?;
+        let (mut record, saved) = state.core()?;
+        let remote = remote.remembered_by(move |saved| record.keep(saved));
+        let mut worker =
+            Worker::new(remote, policy, state, receiver, Arc::clone(&wake)).map_err(create("timer"))?;
+        worker.recover(saved, Instant::now());
         let mut manager = EventManager::new().map_err(BridgeError::EventLoop)?;
         let id = manager.add_subscriber(worker);
         let thread = Builder::new().name(name).spawn(move || run(manager, id)).map_err(create("thread"))?;
@@ -135,12 +148,19 @@ impl Bridge {
     /// # Errors
     /// Another VM in the same slot.
     pub fn add_vm(&self, config: VmConfig) -> Result<Arc<dyn QueueOwner>, SlotTaken> {
-        let VmConfig { name, slot, vdev, policy } = config;
-        let answer = self.commands.call(Command::AddVm(vdev, Box::new(Vm::new(name, slot, policy))));
+        let VmConfig { name, slot, vdev, policy, goes_on } = config;
+        let vm = Box::new(Vm::new(name, slot, policy));
+        let answer = self.commands.call(Command::AddVm(vdev, vm, goes_on));
         match answer {
             Some(Answer::Refused) => Err(SlotTaken { slot: slot.number() }),
             _ => Ok(Arc::new(Port { slot, commands: self.commands.clone() })),
         }
+    }
+
+    /// All VMs have been added that a program before this one may have served: messages pass from now on, and sessions of
+    /// others are over.
+    pub fn settle(&self) {
+        self.commands.call(Command::Settle);
     }
 
     /// Serves the VM in this slot no more. Its front-end must be gone.

@@ -12,7 +12,8 @@ use super::aliases::Aliases;
 use super::counters::Reason;
 use super::desk::{Client, Sending};
 use super::directory::Directory;
-use super::fairness::{BRIDGE, Fairness, Verdict};
+use super::fairness::{BRIDGE, BRIDGE_OWNER, Fairness, Verdict};
+use super::journal::{Entry, Journal};
 use super::vm::{Account, GuestService, MAX_ANNOUNCEMENTS};
 use crate::guest::port::QueueIndex;
 use crate::guest::{Direction, Queue};
@@ -42,6 +43,7 @@ pub(super) struct Passage<'a> {
     pub(super) directory: &'a mut Directory,
     pub(super) aliases: &'a mut Aliases,
     pub(super) fairness: &'a mut Fairness,
+    pub(super) journal: &'a mut Journal,
     pub(super) now: Instant,
     /// Set when a message has changed who may see a service.
     pub(super) rights_changed: bool,
@@ -114,6 +116,7 @@ impl Passage<'_> {
             return Taken::NotNow;
         };
         self.fairness.sent(slot, buffer.id(), len);
+        self.journal.append(&Entry::Sent { owner: account.slot().number(), buffer: buffer.id() });
         let mut done = 0;
         for piece in queue.pieces(HEADER_LEN, len) {
             outbound.copy_payload(&buffer, done, &piece);
@@ -197,7 +200,9 @@ impl Passage<'_> {
                     let _ = self.fairness.may_send(usize::from(account.slot().number()), ANNOUNCEMENT_LEN);
                     return Taken::NotNow;
                 }
-                account.services.push(GuestService { name, address, told });
+                let service = GuestService { name, address, told };
+                account.services.push(service);
+                self.journal.append(&Entry::GuestService { slot: account.slot(), service: service.into() });
             }
             (AnnouncementKind::Destroy, Some(index)) => {
                 let told = account.services[index].told && self.outbound.is_some();
@@ -206,6 +211,7 @@ impl Passage<'_> {
                     return Taken::NotNow;
                 }
                 account.services.swap_remove(index);
+                self.journal.append(&Entry::GuestServiceGone { slot: account.slot(), name, address });
             }
         }
         let text = format_args!("{kind:?} service {name} at {address:#x}, {host:#x} to the remote");
@@ -225,7 +231,9 @@ impl Passage<'_> {
             if !self.send_announcement(Announcement { name, addr, kind: AnnouncementKind::Create }) {
                 break;
             }
-            account.services[index].told = true;
+            let service = GuestService { told: true, ..account.services[index] };
+            account.services[index] = service;
+            self.journal.append(&Entry::GuestService { slot: account.slot(), service: service.into() });
             told += 1;
         }
         told
@@ -236,6 +244,7 @@ impl Passage<'_> {
         let Some(outbound) = &mut self.outbound else { return false };
         let Some(buffer) = outbound.reserve() else { return false };
         self.fairness.sent(BRIDGE, buffer.id(), ANNOUNCEMENT_LEN);
+        self.journal.append(&Entry::Sent { owner: BRIDGE_OWNER, buffer: buffer.id() });
         outbound.write_payload(&buffer, &announcement.to_bytes());
         outbound.send(buffer, announcement.header());
         true

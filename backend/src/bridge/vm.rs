@@ -1,5 +1,7 @@
 //! What the bridge knows of one VM: its queues, its session, its announcements.
 
+mod saved;
+
 use std::fs::File;
 
 use log::Level;
@@ -54,6 +56,9 @@ pub(super) struct Account {
     /// How many of these come before the next name service message.
     pub(super) before_news: usize,
     pub(super) counters: Counters,
+    /// Used index of each queue, to the guest and from it, that the bridge had when the program before this one was killed,
+    /// until it has the queue again.
+    awaited: [Option<u16>; 2],
     log: LogLimit,
     /// For the counts at the end of a connection.
     reports: LogLimit,
@@ -84,6 +89,7 @@ impl Vm {
             waiting: Waiting::default(),
             before_news: 0,
             counters: Counters::default(),
+            awaited: [None; 2],
             log: LogLimit::default(),
             reports: LogLimit::default(),
         };
@@ -122,7 +128,10 @@ impl Vm {
 
     /// A queue is the bridge's now. Returns whether a session begins with it: with both queues there, the driver
     /// is not one that goes on after a pause.
-    pub(super) fn give_queue(&mut self, index: QueueIndex, queue: Queue) -> bool {
+    pub(super) fn give_queue(&mut self, index: QueueIndex, mut queue: Queue) -> bool {
+        if let Some(used) = self.account.awaited[index as usize].take() {
+            queue.resume(used);
+        }
         *self.queue_mut(index) = Some(queue);
         let Some((to_guest, from_guest)) = self.running() else { return false };
         let is_fresh = to_guest.is_fresh() && from_guest.next_index() == 0;
@@ -138,6 +147,7 @@ impl Vm {
     pub(super) fn take_queue(&mut self, index: QueueIndex) -> Option<Queue> {
         let queue = self.queue_mut(index).take();
         self.account.progressed |= queue.as_ref().is_some_and(|queue| !queue.is_fresh());
+        self.account.awaited[index as usize] = None;
         queue
     }
 
@@ -169,6 +179,7 @@ impl Account {
     pub(super) fn end_session(&mut self) -> Vec<GuestService> {
         self.in_session = false;
         self.waits_for_turn = false;
+        self.awaited = [None; 2];
         std::mem::take(&mut self.services)
     }
 

@@ -17,6 +17,7 @@ use log::{Level, debug, error, warn};
 use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::timerfd::TimerFd;
 
+use super::journal::State;
 use super::policy::Policy;
 use super::relay::Relay;
 use super::thread::{Answer, Command, Request};
@@ -24,7 +25,7 @@ use crate::causes::Causes;
 use crate::guest::port::QueueIndex;
 use crate::log_limit::LogLimit;
 use crate::remote::attach::RpmsgVdev;
-use crate::remote::core::{Change, RemoteCore};
+use crate::remote::core::{Change, RemoteCore, SavedCore};
 use crate::remote::mailbox::Mailbox;
 use crate::remote::watch::Traffic;
 use crate::rpmsg::address::Slot;
@@ -53,6 +54,7 @@ pub(super) struct Worker {
     relays: Vec<Relay>,
     /// What holds for the services of each device.
     policy: Policy,
+    state: State,
     log: LogLimit,
     commands: Receiver<Request>,
     wake: Arc<EventFd>,
@@ -145,6 +147,7 @@ impl Worker {
     pub(super) fn new(
         remote: RemoteCore,
         policy: Policy,
+        state: State,
         commands: Receiver<Request>,
         wake: Arc<EventFd>,
     ) -> io::Result<Self> {
@@ -153,6 +156,7 @@ impl Worker {
             remote,
             relays: Vec::new(),
             policy,
+            state,
             log: LogLimit::default(),
             commands,
             wake,
@@ -192,9 +196,31 @@ impl Worker {
                 0 => self.remote.name().to_owned(),
                 number => format!("{} device {number}", self.remote.name()),
             };
-            self.relays.push(Relay::new(name, self.policy.clone(), Instant::now()));
+            let area = self.state.device(self.relays.len());
+            self.relays.push(Relay::new(name, self.policy.clone(), area, Instant::now()));
         }
         &mut self.relays[vdev]
+    }
+
+    /// Goes on where a program before this one was killed. What was written down of the remote is this.
+    pub(super) fn recover(&mut self, saved: Option<SavedCore>, now: Instant) {
+        let Some(last) = self.state.devices().checked_sub(1) else { return };
+        self.relay(last);
+        let recovered = saved.and_then(|saved| self.remote.go_on_from(saved, now));
+        let is_cut_off = recovered.as_ref().is_none_or(|recovered| recovered.is_cut_off);
+        let mut places = recovered.into_iter().flat_map(|recovered| recovered.places);
+        for relay in &mut self.relays {
+            match places.next() {
+                Some(place) => relay.go_on(place, now),
+                None => relay.gone_meanwhile(now),
+            }
+            if is_cut_off {
+                relay.cut_off(now);
+            }
+        }
+        // Signals whose interrupt or wake-up a predecessor has taken.
+        let change = self.remote.on_mailbox(now);
+        self.remote_changed(change, now);
     }
 
     /// The relay that serves the VM in this slot.
@@ -218,6 +244,7 @@ impl Worker {
                 self.relays.iter_mut().for_each(|relay| relay.lost(now));
             }
         }
+        self.remote.remember();
     }
 
     fn attached(&mut self, devices: Vec<RpmsgVdev>, now: Instant) {
@@ -286,11 +313,16 @@ impl Worker {
 
     fn carry_out(&mut self, command: Command, ops: &mut EventOps<'_>) -> Answer {
         match command {
-            Command::AddVm(vdev, vm) => {
+            Command::AddVm(vdev, vm, goes_on) => {
                 if self.relay_of(vm.account.slot()).is_some() {
                     return Answer::Refused;
                 }
-                self.relay(vdev).add_vm(*vm);
+                self.relay(vdev).add_vm(*vm, goes_on);
+            }
+            Command::Settle => {
+                let now = Instant::now();
+                self.relays.iter_mut().for_each(|relay| relay.settle(now));
+                self.tell_need();
             }
             Command::RemoveVm(slot) => {
                 if let Some(relay) = self.relay_of(slot) {
@@ -308,8 +340,8 @@ impl Worker {
                 }
             }
             Command::Release(slot, index) => {
-                let vm = self.relay_of(slot).and_then(|relay| relay.vm(slot));
-                let Some(queue) = vm.and_then(|vm| vm.take_queue(index)) else { return Answer::Refused };
+                let queue = self.relay_of(slot).and_then(|relay| relay.take_queue(slot, index));
+                let Some(queue) = queue else { return Answer::Refused };
                 forget(ops, queue_events(slot, index, queue.as_raw_fd()));
                 return Answer::Released(queue.next_index());
             }
@@ -321,6 +353,7 @@ impl Worker {
             Command::Disconnected(slot) => {
                 let Some(relay) = self.relay_of(slot) else { return Answer::Done };
                 relay.end_session(slot);
+                relay.commit();
                 if let Some(vm) = relay.vm(slot) {
                     vm.account.report();
                 }

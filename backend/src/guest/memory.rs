@@ -232,6 +232,8 @@ impl<T: Field> Table<T> {
     /// Writes the field at `index`. Panics on an index outside.
     #[inline]
     pub(super) fn write(&self, index: usize, value: T) {
+        #[cfg(test)]
+        crate::crash::point();
         assert!(index < self.len, "index within ring table");
         // SAFETY: as in `read`.
         unsafe { self.start.add(index).write_volatile(value) }
@@ -254,6 +256,8 @@ impl Table<u16> {
     /// Publishes an index: the guest sees what was written before.
     #[inline]
     pub(super) fn store(&self, index: usize, value: u16) {
+        #[cfg(test)]
+        crate::crash::point();
         self.atomic(index).store(value.to_le(), Ordering::Release);
     }
 

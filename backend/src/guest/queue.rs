@@ -194,6 +194,16 @@ impl Queue {
         })
     }
 
+    /// Goes on at this used index, which is what a program before this one had settled on; it was killed before or after it
+    /// could tell the guest. An index that cannot be of this ring is passed over.
+    pub fn resume(&mut self, used: u16) {
+        if used.wrapping_sub(self.next) <= self.size {
+            self.next = used;
+            self.seen = used;
+            self.publish();
+        }
+    }
+
     /// Interrupts the guest by another descriptor from now on, and once with the next [`publish`](Self::publish) in any
     /// case.
     ///
@@ -210,6 +220,12 @@ impl Queue {
     /// Feature bits that the driver has accepted.
     pub fn features(&self) -> u64 {
         self.features
+    }
+
+    /// Whether something has been completed that is not published.
+    #[inline]
+    pub fn is_behind(&self) -> bool {
+        self.next != self.published
     }
 
     /// Index of the next entry to be taken: what GET_VRING_BASE is answered with.
@@ -302,6 +318,8 @@ impl Queue {
     pub fn write(&self, start: usize, source: &[u8]) -> usize {
         let mut done = 0;
         for piece in self.pieces(start, source.len()) {
+            #[cfg(test)]
+            crate::crash::point();
             piece.copy_from(&source[done..]);
             done += piece.len();
         }
@@ -347,6 +365,8 @@ impl Queue {
     }
 
     fn interrupt(&self) {
+        #[cfg(test)]
+        crate::crash::point();
         // A full counter means that an interrupt is pending already; a broken descriptor is the front-end's own loss.
         if let Some(call) = &self.call {
             let _ = rustix::io::write(call, &1_u64.to_ne_bytes());

@@ -8,7 +8,7 @@ use std::time::Instant;
 use thiserror::Error;
 
 use super::plan::{LinkPlan, MailboxPlan, MemoryPlan, MemorySource, RemotePlan, SharedPlan};
-use crate::bridge::{Bridge, BridgeError};
+use crate::bridge::{Bridge, BridgeError, State};
 use crate::remote::config::{MailboxConfig, MemoryConfig, MemoryFile, RemoteConfig, VringsConfig};
 use crate::remote::core::RemoteCore;
 use crate::remote::memory::Access;
@@ -41,6 +41,15 @@ pub enum RemoteError {
     /// No event descriptor.
     #[error("remote {remote}: cannot create an event descriptor")]
     Presence {
+        /// The remote.
+        remote: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// No memory file.
+    #[error("remote {remote}: cannot create its state memory")]
+    State {
         /// The remote.
         remote: String,
         /// What the system said.
@@ -87,8 +96,10 @@ fn start_one(plan: &RemotePlan, own: &Arc<Presence>, all: &[Arc<Presence>]) -> R
         after: plan.after.iter().map(|index| Arc::clone(&all[*index])).collect(),
         ..config
     };
+    let state =
+        State::forgetful().map_err(|source| RemoteError::State { remote: plan.name.clone(), source })?;
     let core = RemoteCore::new(config, Instant::now()).known_by(Arc::clone(own));
-    let bridge = Bridge::start(core, plan.policy.clone())
+    let bridge = Bridge::start(core, plan.policy.clone(), state)
         .map_err(|source| RemoteError::Bridge { remote: plan.name.clone(), source })?;
     Ok(Remote { bridge, _softcore: softcore })
 }

@@ -219,7 +219,7 @@ impl State {
         let bridge = &self.remotes[plan.remote].bridge;
         let VmPlan { name, slot, device, policy, .. } = plan.clone();
         let owner = bridge
-            .add_vm(VmConfig { name: name.clone(), slot, vdev: device, policy })
+            .add_vm(VmConfig { name: name.clone(), slot, vdev: device, policy, goes_on: false })
             .map_err(|source| VmError::Slot { vm: name.clone(), source })?;
         let inside = Arc::clone(&gate);
         let thread = Builder::new().name(format!("vm {name}")).spawn(move || {

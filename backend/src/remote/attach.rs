@@ -13,6 +13,7 @@ use super::memory::{CarveoutError, CarveoutSlice, Carveouts, before_kick, before
 use super::messages::{Inbound, Outbound};
 use super::placement::{Placed, Placement};
 use super::resource_table::{self, Resource, ResourceTable, ResourceTableError, Vdev};
+use super::resume::{AttachmentRecord, TableRecord};
 use super::vring::{Vring, VringLayoutError};
 use crate::rpmsg::{VIRTIO_ID_RPMSG, VIRTIO_RPMSG_F_NS};
 
@@ -137,6 +138,8 @@ pub enum AttachError {
 /// An rpmsg device of a remote core, with the host as its driver.
 #[derive(Debug)]
 pub struct RpmsgVdev {
+    /// How often the core had been attached to when this was made: tells it from the devices of its predecessors.
+    pub attachment: u32,
     /// Messages from the remote.
     pub inbound: Inbound,
     /// Messages to the remote.
@@ -155,8 +158,8 @@ impl RpmsgVdev {
 #[derive(Debug)]
 pub struct Attachment {
     table: Option<OwnedTable>,
-    /// Notifyid of a vring, to have the remote look.
-    notifyid: u32,
+    /// What is to be remembered of it.
+    record: AttachmentRecord,
     /// Entries of the table that nothing was done about, for people.
     pub left_alone: Vec<String>,
 }
@@ -165,22 +168,24 @@ pub struct Attachment {
 #[derive(Debug)]
 struct OwnedTable {
     memory: CarveoutSlice,
-    status_offsets: Vec<usize>,
-    /// The table as it was before anything was written to it.
-    clean: Vec<u8>,
-    /// The table as the host has left it.
-    written: Vec<u8>,
+    record: TableRecord,
 }
 
-/// Attaches to the rpmsg devices of a remote core, all of them. Returns them in the order of the table or layout.
+/// Attaches to the rpmsg devices of a remote core, all of them. Returns them in the order of the table or layout. This is
+/// the attachment of this number; `remember` is told of it before the remote can see anything of it.
 ///
 /// # Errors
 /// A table that is missing, malformed or without a usable rpmsg device, memory that does not hold what the table
 /// names or what has to be placed, and a device that has a driver already. Nothing has been written then.
-pub fn attach(carveouts: &Carveouts, layout: &Layout) -> Result<(Attachment, Vec<RpmsgVdev>), AttachError> {
+pub fn attach(
+    carveouts: &Carveouts,
+    layout: &Layout,
+    number: u32,
+    remember: &mut dyn FnMut(&AttachmentRecord),
+) -> Result<(Attachment, Vec<RpmsgVdev>), AttachError> {
     match layout {
-        Layout::Table { address } => by_table(carveouts, *address),
-        Layout::Static(layout) => by_layout(carveouts, *layout),
+        Layout::Table { address } => by_table(carveouts, *address, number, remember),
+        Layout::Static(layout) => by_layout(carveouts, *layout, number, remember),
     }
 }
 
@@ -204,7 +209,12 @@ pub fn read_table(
     Ok((table, bytes, memory))
 }
 
-fn by_table(carveouts: &Carveouts, address: u64) -> Result<(Attachment, Vec<RpmsgVdev>), AttachError> {
+fn by_table(
+    carveouts: &Carveouts,
+    address: u64,
+    number: u32,
+    remember: &mut dyn FnMut(&AttachmentRecord),
+) -> Result<(Attachment, Vec<RpmsgVdev>), AttachError> {
     let (table, clean, memory) = read_table(carveouts, address)?;
     let rpmsg = find_rpmsg(&table)?;
     let left_alone = others(&table)?;
@@ -226,11 +236,24 @@ fn by_table(carveouts: &Carveouts, address: u64) -> Result<(Attachment, Vec<Rpms
     placement.other_carveouts()?;
     writes.extend(placement.into_writes());
 
-    let devices: Vec<_> = placed.into_iter().map(bring_up).collect();
+    let status_offsets: Vec<_> = rpmsg.iter().map(|(_, vdev)| vdev.status_offset()).collect();
+    let mut written = clean.clone();
+    for (offset, value) in &writes {
+        written[*offset..][..4].copy_from_slice(&value.to_le_bytes());
+    }
+    for offset in &status_offsets {
+        written[*offset] = ACKNOWLEDGE | DRIVER | DRIVER_OK;
+    }
+    let record = TableRecord { address, status_offsets: status_offsets.clone(), clean, written };
+    let table = OwnedTable { memory: memory.clone(), record: record.clone() };
+    let places = placed.iter().map(|placed| placed.place).collect();
+    let record = AttachmentRecord { number, table: Some(record), places };
+    remember(&record);
+
+    let devices: Vec<_> = placed.into_iter().map(|placed| bring_up(placed, number)).collect();
     for (offset, value) in writes {
         memory.write_bytes(offset, &value.to_le_bytes());
     }
-    let status_offsets: Vec<_> = rpmsg.iter().map(|(_, vdev)| vdev.status_offset()).collect();
     for status in [ACKNOWLEDGE, ACKNOWLEDGE | DRIVER, ACKNOWLEDGE | DRIVER | DRIVER_OK] {
         for offset in &status_offsets {
             before_publish();
@@ -238,16 +261,14 @@ fn by_table(carveouts: &Carveouts, address: u64) -> Result<(Attachment, Vec<Rpms
         }
     }
     before_kick();
-    let mut written = vec![0; table.len()];
-    memory.read_into(0, &mut written);
-    let table = Some(OwnedTable { memory, status_offsets, clean, written });
-    let notifyid = notifyid_of(&devices);
-    Ok((Attachment { table, notifyid, left_alone }, devices))
+    Ok((Attachment { table: Some(table), record, left_alone }, devices))
 }
 
 fn by_layout(
     carveouts: &Carveouts,
     layout: StaticLayout,
+    number: u32,
+    remember: &mut dyn FnMut(&AttachmentRecord),
 ) -> Result<(Attachment, Vec<RpmsgVdev>), AttachError> {
     let vdevs = || (0..layout.vdevs().into()).zip(layout.vrings());
     let mut placement = Placement::for_vrings(carveouts, layout.vrings().flatten());
@@ -256,13 +277,16 @@ fn by_layout(
         placement.vdev(index, vrings)
     });
     let placed: Vec<_> = placed.collect::<Result<_, _>>()?;
-    let devices: Vec<_> = placed.into_iter().map(bring_up).collect();
+    let places = placed.iter().map(|placed| placed.place).collect();
+    let record = AttachmentRecord { number, table: None, places };
+    remember(&record);
+    let devices: Vec<_> = placed.into_iter().map(|placed| bring_up(placed, number)).collect();
     before_kick();
-    Ok((Attachment { table: None, notifyid: notifyid_of(&devices), left_alone: Vec::new() }, devices))
+    Ok((Attachment { table: None, record, left_alone: Vec::new() }, devices))
 }
 
 /// Clears the vrings and gives the remote its buffers.
-fn bring_up(placed: Placed) -> RpmsgVdev {
+fn bring_up(placed: Placed, attachment: u32) -> RpmsgVdev {
     let [inbound, outbound] =
         placed.vrings.map(|place| Vring::new(place.memory, place.layout, place.notifyid));
     let [inbound_buffers, outbound_buffers] = placed.buffers;
@@ -270,17 +294,32 @@ fn bring_up(placed: Placed) -> RpmsgVdev {
     let mut outbound = Outbound::new(outbound, outbound_buffers);
     outbound.vring().want_interrupts(false);
     inbound.vring().publish();
-    RpmsgVdev { inbound, outbound }
-}
-
-fn notifyid_of(devices: &[RpmsgVdev]) -> u32 {
-    devices.first().map_or(0, |device| device.inbound.notifyid())
+    RpmsgVdev { attachment, inbound, outbound }
 }
 
 impl Attachment {
     /// The notifyid by which the remote is made to look at its status.
     pub fn notifyid(&self) -> u32 {
-        self.notifyid
+        self.record.places.first().map_or(0, |place| place.vrings[0].notifyid)
+    }
+
+    /// What is to be remembered of it. `None` if the table is another remote's by now.
+    pub(super) fn record(&self) -> Option<&AttachmentRecord> {
+        Some(&self.record).filter(|record| record.table.is_some() == self.table.is_some())
+    }
+
+    /// The attachment that is remembered by this.
+    ///
+    /// # Errors
+    /// A table that is not in this memory.
+    pub(super) fn remembered(record: &AttachmentRecord, carveouts: &Carveouts) -> Result<Self, AttachError> {
+        let table = record.table.as_ref().map(|table| {
+            let memory = carveouts
+                .slice(table.address, table.written.len(), 1)
+                .map_err(|source| AttachError::Memory { what: "the resource table".to_owned(), source })?;
+            Ok(OwnedTable { memory, record: table.clone() })
+        });
+        Ok(Attachment { table: table.transpose()?, record: record.clone(), left_alone: Vec::new() })
     }
 
     /// Whether there is a table, and it is not as the host has left it.
@@ -297,20 +336,21 @@ impl Attachment {
     /// table nobody can tell, and the answer is no.
     pub fn is_untouched(&self) -> bool {
         self.table.as_ref().is_some_and(|table| {
-            let mut now = vec![0; table.written.len()];
+            let mut now = vec![0; table.record.written.len()];
             table.memory.read_into(0, &mut now);
-            now == table.written
+            now == table.record.written
         })
     }
 
     /// Lets go of the devices: the remote sees status 0, then the table is put back as it was.
     pub fn detach(self) {
         let Some(table) = self.table else { return };
-        for offset in table.status_offsets {
-            table.memory.write_u8(offset, 0);
+        let TableRecord { status_offsets, clean, .. } = &table.record;
+        for offset in status_offsets {
+            table.memory.write_u8(*offset, 0);
         }
         before_publish();
-        table.memory.write_bytes(0, &table.clean);
+        table.memory.write_bytes(0, clean);
         before_kick();
     }
 }

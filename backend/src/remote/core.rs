@@ -19,6 +19,7 @@
 mod change;
 mod order;
 mod recover;
+mod saved;
 mod seek;
 
 use std::mem;
@@ -28,6 +29,7 @@ use std::time::Instant;
 
 use log::{Level, debug, warn};
 
+use self::saved::Memory;
 use super::attach::Attachment;
 use super::chores::Chores;
 use super::config::{MailboxConfig, RemoteConfig};
@@ -43,6 +45,7 @@ use crate::log_limit::LogLimit;
 
 pub use change::{Change, Loss, State};
 pub use order::{Inspection, NoFirmware, Order};
+pub use saved::{Recovered, SavedCore};
 
 /// What goes on with a core.
 #[derive(Debug)]
@@ -102,6 +105,9 @@ pub struct RemoteCore {
     /// Whether the cores that it comes after know that it counts on them.
     counts_on_others: bool,
     presence: Option<Arc<Presence>>,
+    /// How often it was attached to.
+    attachments: u32,
+    keeps: Option<Memory>,
     /// When to try again or ask again; `None` while attached.
     timer: Option<Instant>,
     attempts: u32,
@@ -156,6 +162,8 @@ impl RemoteCore {
             is_to_stop: false,
             counts_on_others: false,
             presence: None,
+            attachments: 0,
+            keeps: None,
             timer,
             attempts: 0,
             silent_since: now,

@@ -67,7 +67,7 @@ pub(super) enum LinkError {
 pub(super) struct Mapped {
     pub(super) carveouts: Carveouts,
     /// Device and inode numbers of the files, and offsets: a new file is a new core.
-    identity: Vec<(u64, u64, u64)>,
+    pub(super) identity: Vec<(u64, u64, u64)>,
 }
 
 /// Opens the mailbox.

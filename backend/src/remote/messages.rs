@@ -5,7 +5,7 @@
 use vm_memory::VolatileSlice;
 
 use super::memory::CarveoutSlice;
-use super::vring::{Vring, VringFault};
+use super::vring::{Cursor, Vring, VringFault};
 use crate::rpmsg::{BUFFER_SIZE, HEADER_LEN, Header, HeaderError};
 
 /// [`BUFFER_SIZE`] as descriptors have it.
@@ -24,6 +24,11 @@ impl Buffers {
     pub fn new(memory: CarveoutSlice, physical_address: u64, count: u16) -> Self {
         assert!(memory.len() >= usize::from(count) * BUFFER_SIZE, "memory for all buffers");
         Buffers { memory, physical_address, count }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u16 {
+        self.count
     }
 
     fn address(&self, id: u16) -> u64 {
@@ -73,6 +78,11 @@ impl Inbound {
         Inbound { vring, buffers }
     }
 
+    /// Goes on with buffers that were in use before.
+    pub fn resume(vring: Vring, buffers: Buffers) -> Self {
+        Inbound { vring, buffers }
+    }
+
     /// Number of buffers.
     pub fn count(&self) -> u16 {
         self.buffers.count
@@ -81,6 +91,11 @@ impl Inbound {
     /// What names the vring in the mailbox.
     pub fn notifyid(&self) -> u32 {
         self.vring.notifyid()
+    }
+
+    /// How far the driver has got with the vring.
+    pub fn cursor(&self) -> Cursor {
+        self.vring.cursor()
     }
 
     /// The vring, for its notifications and counts.
@@ -171,6 +186,12 @@ impl Outbound {
         Outbound { vring, buffers, free }
     }
 
+    /// Goes on with buffers that were in use before: those that the vring says are not with the remote are free.
+    pub fn resume(vring: Vring, buffers: Buffers) -> Self {
+        let free = (0..buffers.count).rev().filter(|id| !vring.is_with_remote(*id)).collect();
+        Outbound { vring, buffers, free }
+    }
+
     /// What names the vring in the mailbox.
     pub fn notifyid(&self) -> u32 {
         self.vring.notifyid()
@@ -179,6 +200,11 @@ impl Outbound {
     /// The vring, for its notifications and counts.
     pub fn vring(&mut self) -> &mut Vring {
         &mut self.vring
+    }
+
+    /// How far the driver has got with the vring.
+    pub fn cursor(&self) -> Cursor {
+        self.vring.cursor()
     }
 
     /// Messages that the remote has not consumed yet.

@@ -17,6 +17,7 @@
 //! | `locate` | where the resource table of a running core is |
 //! | [`attach`] | from there to working vrings, and back |
 //! | `placement` | where vrings and buffers go in the carveouts |
+//! | [`resume`] | going on with what a program before this one had attached to |
 //! | [`messages`] | the buffers of the two vrings |
 //! | [`memory`] | carveouts, found by device address; with the mailboxes' registers the only `unsafe` of this room |
 //! | [`resource_table`] | the codec of the resource table |
@@ -45,6 +46,7 @@ pub mod power;
 pub mod presence;
 pub mod recovery;
 pub mod resource_table;
+pub mod resume;
 mod text;
 pub mod trace;
 pub mod vring;

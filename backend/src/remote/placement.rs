@@ -11,11 +11,12 @@ use super::attach::AttachError;
 use super::memory::{CarveoutSlice, Carveouts};
 use super::messages::Buffers;
 use super::resource_table::{self, Carveout, Resource, ResourceTable};
+use super::resume::{PlaceRecord, VringRecord};
 use super::vring::VringLayout;
 use crate::rpmsg::BUFFER_SIZE;
 
 /// Most buffers per direction, as in virtio_rpmsg_bus (`MAX_RPMSG_NUM_BUFS / 2`).
-const MAX_BUFFERS: u16 = 256;
+pub(super) const MAX_BUFFERS: u16 = 256;
 
 /// Alignment of buffers in bytes: a cache line, so that no two share one.
 const BUFFER_ALIGN: u64 = 64;
@@ -24,6 +25,8 @@ const BUFFER_ALIGN: u64 = 64;
 pub(super) struct Placed {
     pub(super) vrings: [PlacedVring; 2],
     pub(super) buffers: [Buffers; 2],
+    /// Where all that is.
+    pub(super) place: PlaceRecord,
 }
 
 /// A vring in place.
@@ -121,10 +124,18 @@ impl<'a> Placement<'a> {
 
     /// Vrings and buffers of virtio device `index`.
     pub(super) fn vdev(&mut self, index: usize, vrings: [VringWish; 2]) -> Result<Placed, AttachError> {
+        let aligns = vrings.map(|(_, _, align)| align);
         let vrings = [self.vring(index, 0, vrings[0])?, self.vring(index, 1, vrings[1])?];
-        let buffers =
+        let (address, buffers) =
             self.buffers(index, vrings.each_ref().map(|placed| placed.layout.num().min(MAX_BUFFERS)))?;
-        Ok(Placed { vrings, buffers })
+        let record = |number: usize| VringRecord {
+            address: vrings[number].device_address,
+            num: vrings[number].layout.num(),
+            align: aligns[number],
+            notifyid: vrings[number].notifyid,
+        };
+        let place = PlaceRecord { vrings: [record(0), record(1)], buffers: address };
+        Ok(Placed { vrings, buffers, place })
     }
 
     fn vring(
@@ -147,17 +158,13 @@ impl<'a> Placement<'a> {
     }
 
     /// The buffers of both directions, one block.
-    fn buffers(&mut self, index: usize, count: [u16; 2]) -> Result<[Buffers; 2], AttachError> {
+    fn buffers(&mut self, index: usize, count: [u16; 2]) -> Result<(u32, [Buffers; 2]), AttachError> {
         let what = format!("vdev{index}buffer");
-        let sizes = count.map(|count| usize::from(count) * BUFFER_SIZE);
-        let address = u64::from(self.named_or_free(&what, sizes[0] + sizes[1], BUFFER_ALIGN)?);
-        let memory = self.slice(&what, address, sizes[0] + sizes[1], 8)?;
-        self.claim(&what, address, sizes[0] + sizes[1])?;
-        let physical = memory.physical_address();
-        Ok([
-            Buffers::new(memory.subslice(0, sizes[0]), physical, count[0]),
-            Buffers::new(memory.subslice(sizes[0], sizes[1]), physical + sizes[0] as u64, count[1]),
-        ])
+        let size = size_of_buffers(count);
+        let address = self.named_or_free(&what, size, BUFFER_ALIGN)?;
+        let memory = self.slice(&what, address.into(), size, 8)?;
+        self.claim(&what, address.into(), size)?;
+        Ok((address, divide(&memory, count)))
     }
 
     /// Gives every carveout that is left to the host an address.
@@ -234,6 +241,21 @@ impl<'a> Placement<'a> {
             .slice(address, len, align)
             .map_err(|source| AttachError::Memory { what: what.to_owned(), source })
     }
+}
+
+/// Bytes of the buffers of both directions.
+pub(super) fn size_of_buffers(count: [u16; 2]) -> usize {
+    count.iter().map(|count| usize::from(*count) * BUFFER_SIZE).sum()
+}
+
+/// Divides the block with the buffers of both directions.
+pub(super) fn divide(memory: &CarveoutSlice, count: [u16; 2]) -> [Buffers; 2] {
+    let sizes = count.map(|count| usize::from(count) * BUFFER_SIZE);
+    let physical = memory.physical_address();
+    [
+        Buffers::new(memory.subslice(0, sizes[0]), physical, count[0]),
+        Buffers::new(memory.subslice(sizes[0], sizes[1]), physical + sizes[0] as u64, count[1]),
+    ]
 }
 
 fn range(start: u64, len: u64) -> Range<u64> {

@@ -8,6 +8,7 @@
 //! trusted: a used entry that names no buffer of the remote's is counted and passed over, an index that runs
 //! ahead of what was given out is a [`VringFault`], after which the ring cannot be used any more.
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::memory::{CarveoutSlice, after_observe, before_publish, full};
@@ -108,6 +109,15 @@ pub struct Used {
     pub len: u32,
 }
 
+/// How far a driver has got with a vring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Index of the next entry of the available ring.
+    pub avail: u16,
+    /// Index of the next used entry to be taken.
+    pub used: u16,
+}
+
 /// The driver's end of one vring.
 #[derive(Debug)]
 pub struct Vring {
@@ -149,6 +159,40 @@ impl Vring {
             held: 0,
             bogus_used: 0,
         }
+    }
+
+    /// Goes on with a vring that was in use before: `cursor` is as it was saved, and `with_remote` says of each descriptor
+    /// whether the remote holds it. The index is published once more, since that may be what was not done any more.
+    pub fn resume(
+        memory: CarveoutSlice,
+        layout: VringLayout,
+        notifyid: u32,
+        cursor: Cursor,
+        with_remote: Vec<bool>,
+    ) -> Self {
+        assert_eq!(memory.len(), layout.size(), "vring memory as long as its layout");
+        assert_eq!(with_remote.len(), usize::from(layout.num), "one for each descriptor");
+        before_publish();
+        memory.write_u16(layout.avail + 2, cursor.avail);
+        let held = with_remote.iter().map(|is_with_remote| u16::from(*is_with_remote)).sum();
+        Vring {
+            memory,
+            layout,
+            notifyid,
+            next_avail: cursor.avail,
+            published: cursor.avail,
+            next_used: cursor.used,
+            seen_used: cursor.used,
+            with_remote,
+            held,
+            bogus_used: 0,
+        }
+    }
+
+    /// How far both rings have got, with what is not published yet.
+    #[inline]
+    pub fn cursor(&self) -> Cursor {
+        Cursor { avail: self.next_avail, used: self.next_used }
     }
 
     /// What names this vring in the mailbox.

@@ -15,15 +15,54 @@
 //! could send from there would be taken for announcements, and a remote that could write there would tell the guest of
 //! services past the host.
 
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
 use super::NAME_SERVICE_ADDRESS;
 
 /// Place of a VM in the address space of a remote, 0..=126.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
 pub struct Slot(u8);
 
+/// A number that is no slot's.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("expected the number of a slot, 0 to 126, found {found}")]
+pub struct NoSlot {
+    /// The number.
+    pub found: u8,
+}
+
+impl TryFrom<u8> for Slot {
+    type Error = NoSlot;
+
+    fn try_from(number: u8) -> Result<Self, NoSlot> {
+        Slot::new(number).ok_or(NoSlot { found: number })
+    }
+}
+
+impl From<Slot> for u8 {
+    fn from(slot: Slot) -> Self {
+        slot.0
+    }
+}
+
 /// How often a VM's driver has come up, modulo 16. A late answer carries the old number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "u8", into = "u8")]
 pub struct Session(u8);
+
+impl From<u8> for Session {
+    fn from(number: u8) -> Self {
+        Session::new(number)
+    }
+}
+
+impl From<Session> for u8 {
+    fn from(session: Session) -> Self {
+        session.0
+    }
+}
 
 /// Where a message from the remote goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{ANNOUNCEMENT_LEN, ANY_ADDRESS, Header, NAME_SERVICE_ADDRESS};
@@ -13,8 +14,28 @@ const NAME_SIZE: usize = 32;
 const FLAG_DESTROY: u32 = 1;
 
 /// A service name: 1 to 31 bytes, padded with NUL to 32.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "[u8; NAME_SIZE]", into = "[u8; NAME_SIZE]")]
 pub struct ServiceName([u8; NAME_SIZE]);
+
+/// Bytes that are no service name.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("expected a service name of 1 to 31 bytes and a NUL, found other bytes")]
+pub struct NoServiceName;
+
+impl TryFrom<[u8; NAME_SIZE]> for ServiceName {
+    type Error = NoServiceName;
+
+    fn try_from(bytes: [u8; NAME_SIZE]) -> Result<Self, NoServiceName> {
+        ServiceName::from_wire(bytes).ok_or(NoServiceName)
+    }
+}
+
+impl From<ServiceName> for [u8; NAME_SIZE] {
+    fn from(name: ServiceName) -> Self {
+        name.0
+    }
+}
 
 /// Why a text is no service name.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]

@@ -72,7 +72,9 @@ use super::policy::VmPolicy;
 pub(super) const SLOTS: usize = 128;
 
 /// The slot that the bridge's own messages are charged to.
-pub(super) const BRIDGE: usize = 127;
+pub(super) const BRIDGE: usize = BRIDGE_OWNER as usize;
+/// The same as the journal has it.
+pub(super) const BRIDGE_OWNER: u8 = 127;
 
 /// Whether a VM's next message may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,6 +256,11 @@ impl Fairness {
     #[inline]
     pub(super) fn returned(&mut self, buffer: u16) -> Option<usize> {
         self.shares.returned(buffer)
+    }
+
+    /// To whom a buffer is charged, if to anyone.
+    pub(super) fn owner(&self, buffer: u16) -> Option<usize> {
+        self.shares.owner(buffer)
     }
 
     /// Whether a buffer is with the remote on account of this VM, or of one that was in its slot before.

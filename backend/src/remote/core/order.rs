@@ -254,7 +254,7 @@ impl RemoteCore {
         }
     }
 
-    fn count_on_others(&mut self, counts: bool) {
+    pub(super) fn count_on_others(&mut self, counts: bool) {
         if std::mem::replace(&mut self.counts_on_others, counts) != counts {
             for other in &self.config.after {
                 match counts {

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use log::info;
 
 use super::super::attach::{Attachment, RpmsgVdev, attach};
-use super::super::link;
+use super::super::link::{self, Mapped};
 use super::super::locate;
 use super::super::mailbox::Request;
+use super::super::resume::AttachmentRecord;
 use super::super::watchdog::Watchdog;
 use super::{Change, Phase, RemoteCore};
 
@@ -85,7 +86,7 @@ impl RemoteCore {
         }
     }
 
-    fn open_watchdog(&mut self) {
+    pub(super) fn open_watchdog(&mut self) {
         let Some(path) = self.config.watch.watchdog.as_ref().filter(|_| self.watchdog.is_none()) else {
             return;
         };
@@ -118,7 +119,7 @@ impl RemoteCore {
     }
 
     pub(super) fn attach(&mut self, now: Instant) -> Option<Vec<RpmsgVdev>> {
-        let memory = &self.memory.as_ref()?.carveouts;
+        let Mapped { carveouts: memory, identity } = self.memory.as_ref()?;
         let layout = match locate::layout(self.config.vrings, memory, self.table_of_firmware) {
             Ok(layout) => layout,
             Err(error) => {
@@ -127,8 +128,16 @@ impl RemoteCore {
                 return None;
             }
         };
-        match attach(memory, &layout) {
+        let keeps = &mut self.keeps;
+        let mut remember = |record: &AttachmentRecord| {
+            if let Some(keeps) = keeps {
+                keeps.attaching(record, identity);
+            }
+        };
+        let number = self.attachments.wrapping_add(1);
+        match attach(memory, &layout, number, &mut remember) {
             Ok((attachment, devices)) => {
+                self.attachments = number;
                 if let Some(mailbox) = &mut self.mailbox {
                     for device in &devices {
                         mailbox.kick(device.inbound.notifyid());

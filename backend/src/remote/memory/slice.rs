@@ -38,6 +38,8 @@ macro_rules! number_accessors {
         /// Writes the number at `offset`, which must be aligned to its size, in one little-endian access.
         #[inline]
         pub fn $write(&self, offset: usize, value: $number) {
+            #[cfg(test)]
+            crate::crash::point();
             let at = self.at(offset, size_of::<$number>(), align_of::<$number>()).cast::<$number>();
             #[cfg(test)]
             super::accesses::note(at.addr(), size_of::<$number>());
@@ -97,6 +99,8 @@ impl CarveoutSlice {
     /// Copies `source` to `offset`.
     #[inline]
     pub fn write_bytes(&self, offset: usize, source: &[u8]) {
+        #[cfg(test)]
+        crate::crash::point();
         let to = self.at(offset, source.len(), 1);
         // SAFETY: `at` has checked the range; `source` is private memory and cannot overlap a shared mapping.
         unsafe { into_carveout(to, source.as_ptr(), source.len(), self.access()) }
@@ -114,6 +118,8 @@ impl CarveoutSlice {
     /// Copies the whole of a piece of another VM's or process's memory to `offset`.
     #[inline]
     pub fn copy_from(&self, offset: usize, source: &VolatileSlice<'_>) {
+        #[cfg(test)]
+        crate::crash::point();
         let to = self.at(offset, source.len(), 1);
         // SAFETY: `at` has checked the range, and a `VolatileSlice` is valid for its length. Guest memory and
         // carveouts are separate mappings; were a front-end to pass the carveout file itself as guest memory, the
@@ -124,9 +130,17 @@ impl CarveoutSlice {
     /// Copies bytes from `offset` on into the whole of a piece of another VM's or process's memory.
     #[inline]
     pub fn copy_to(&self, offset: usize, target: &VolatileSlice<'_>) {
+        #[cfg(test)]
+        crate::crash::point();
         let from = self.at(offset, target.len(), 1);
         // SAFETY: as in `copy_from`.
         unsafe { out_of_carveout(target.ptr_guard_mut().as_ptr(), from, target.len(), self.access()) }
+    }
+
+    /// Where it is in this process.
+    #[cfg(test)]
+    pub(crate) fn host_range(&self) -> std::ops::Range<usize> {
+        self.start.addr()..self.start.addr() + self.len
     }
 
     fn access(&self) -> Access {

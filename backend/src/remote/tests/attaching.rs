@@ -36,7 +36,7 @@ fn a_table_that_is_missing_or_wrong_is_refused_with_the_reason() {
     let text = still.refusal();
     assert!(text.contains("no valid resource table at device address") && text.contains("version"), "{text}");
 
-    let elsewhere = attach(&still.carveouts(), &Layout::Table { address: 0x100 }).unwrap_err();
+    let elsewhere = attach_once(&still.carveouts(), &Layout::Table { address: 0x100 }).unwrap_err();
     assert!(Causes(&elsewhere).to_string().contains("the regions are"), "{}", Causes(&elsewhere));
 }
 
@@ -93,6 +93,6 @@ fn vrings_outside_memory_and_memory_that_is_too_small_are_refused_before_anythin
     assert_eq!(still.table(), before);
 
     let still = Still::new(Config::default());
-    let small = attach(&still.carveouts_of(0x8000), &still.layout()).unwrap_err();
+    let small = attach_once(&still.carveouts_of(0x8000), &still.layout()).unwrap_err();
     assert!(matches!(small, AttachError::NoRoom { .. }), "{}", Causes(&small));
 }

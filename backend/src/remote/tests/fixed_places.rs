@@ -104,7 +104,7 @@ fn messages_pass_where_i_mx_firmware_with_two_devices_and_rpmsg_lite_have_their_
     for (vdevs, descriptors) in [(2, 256), (1, 64)] {
         let (carveouts, file) = memory();
         let layout = StaticLayout::new(BASE, vdevs, descriptors.into()).unwrap();
-        let (attachment, mut devices) = attach(&carveouts, &Layout::Static(layout)).unwrap();
+        let (attachment, mut devices) = attach_once(&carveouts, &Layout::Static(layout)).unwrap();
         assert_eq!(devices.len(), usize::from(vdevs));
         let mut peers: Vec<_> =
             (0..vdevs).map(|device| Peer::new(&file, device.into(), descriptors)).collect();
@@ -127,6 +127,6 @@ fn messages_pass_where_i_mx_firmware_with_two_devices_and_rpmsg_lite_have_their_
 fn fixed_places_outside_the_memory_are_refused() {
     let (carveouts, _) = memory();
     let layout = StaticLayout::new(BASE - 0x1_0000, 1, 256).unwrap();
-    let error = attach(&carveouts, &Layout::Static(layout)).unwrap_err();
+    let error = attach_once(&carveouts, &Layout::Static(layout)).unwrap_err();
     assert!(Causes(&error).to_string().contains("vdev0vring0 is not in the remote core's memory"));
 }

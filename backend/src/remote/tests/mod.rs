@@ -87,7 +87,7 @@ impl Still {
     }
 
     fn attach(&self) -> Result<Attachment, AttachError> {
-        attach(&self.carveouts(), &self.layout()).map(|(attachment, _)| attachment)
+        attach_once(&self.carveouts(), &self.layout()).map(|(attachment, _)| attachment)
     }
 
     /// Why attaching fails, in one line.
@@ -231,4 +231,12 @@ impl Played {
         let count = self.bell.read(&mut bytes).unwrap_or(0);
         bytes[..count].to_vec()
     }
+}
+
+/// Attaches for the first time, and remembers nothing.
+fn attach_once(
+    memory: &Carveouts,
+    layout: &Layout,
+) -> Result<(Attachment, Vec<super::attach::RpmsgVdev>), AttachError> {
+    attach(memory, layout, 1, &mut |_| {})
 }

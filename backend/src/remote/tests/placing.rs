@@ -89,7 +89,7 @@ impl Board {
     }
 
     fn attach(&self) -> Result<(Attachment, Vec<RpmsgVdev>), AttachError> {
-        attach(&self.carveouts, &Layout::Table { address: TABLE })
+        attach_once(&self.carveouts, &Layout::Table { address: TABLE })
     }
 
     fn refusal(&self) -> String {
