@@ -356,9 +356,7 @@ impl Queue {
     fn wants_interrupt(&self, old: u16, new: u16) -> bool {
         fence(Ordering::SeqCst);
         if self.event_idx {
-            let event = self.avail.load(2 + usize::from(self.size));
-            // vring_need_event: the event index lies in what was just published.
-            new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
+            need_event(self.avail.load(2 + usize::from(self.size)), old, new)
         } else {
             self.avail.load(0) & AVAIL_NO_INTERRUPT == 0
         }
@@ -413,8 +411,33 @@ impl AsRawFd for Queue {
     }
 }
 
+/// Whether the index `event` lies in what was just published, from `old` up to before `new` (`vring_need_event`).
+#[inline]
+fn need_event(event: u16, old: u16, new: u16) -> bool {
+    new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
+}
+
 /// A front-end's descriptor is shared with it and could be anything; neither reading nor writing it may block.
 fn set_nonblocking(file: &File, part: &'static str) -> Result<(), QueueSetupError> {
     rustix::io::ioctl_fionbio(file, true)
         .map_err(|errno| QueueSetupError::Descriptor { part, source: errno.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All event indexes and batches there are: an interrupt is due exactly when the entry that the driver named was
+    /// published.
+    #[test]
+    fn an_interrupt_is_due_exactly_when_the_named_entry_was_published() {
+        for old in [0, 1, 0x7FFF, 0xFFF0, 0xFFFF_u16] {
+            for batch in 0..=MAX_QUEUE_SIZE {
+                for ahead in 0..=u16::MAX {
+                    let (event, new) = (old.wrapping_add(ahead), old.wrapping_add(batch));
+                    assert_eq!(need_event(event, old, new), ahead < batch, "{event} {old} {new}");
+                }
+            }
+        }
+    }
 }
