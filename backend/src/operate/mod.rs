@@ -15,6 +15,7 @@
 //! | [`vms`] | the VMs that are being served; they come and go |
 //! | `requests` | what the requests of the control socket do |
 //! | [`sockets`] | the vhost-user sockets: made at a path, or inherited |
+//! | [`sandbox`] | what the process that talks to guests gives up: privileges, files, system calls |
 //! | `ferry` | serves an inherited socket that is connected already |
 #![forbid(unsafe_code)]
 
@@ -26,6 +27,7 @@ mod ferry;
 pub mod plan;
 pub mod remotes;
 mod requests;
+pub mod sandbox;
 pub mod serve;
 pub mod sockets;
 pub mod vms;

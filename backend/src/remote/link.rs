@@ -2,9 +2,9 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 
 use log::debug;
-use rustix::fs::fstat;
 use thiserror::Error;
 
 use super::config::{HardwareMailbox, MailboxConfig, MemoryConfig, MemoryFile};
@@ -107,7 +107,7 @@ pub(super) fn map(
     }
     let identity = files.iter().map(|(_, file, MemoryPlace { offset, skipped, .. })| {
         let place = offset.saturating_add(*skipped);
-        fstat(file).map_or((0, 0, place), |data| (data.st_dev, data.st_ino, place))
+        file.metadata().map_or((0, 0, place), |data| (data.dev(), data.ino(), place))
     });
     let identity: Vec<_> = identity.collect();
     if mapped.as_ref().is_some_and(|mapped| mapped.identity == identity) {

@@ -4,8 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
-
-use rustix::fs::{FileType, fstat};
+use std::os::unix::fs::FileTypeExt;
 
 /// What re-arms the interrupt of a UIO device (Linux `drivers/uio/uio.c`, `irqcontrol`).
 const RE_ARM: [u8; 4] = 1_u32.to_ne_bytes();
@@ -23,7 +22,7 @@ pub(super) struct Watchdog {
 impl Watchdog {
     /// Takes a device that is open and does not block.
     pub(super) fn new(device: File) -> io::Result<Self> {
-        let is_armed = FileType::from_raw_mode(fstat(&device)?.st_mode) == FileType::CharacterDevice;
+        let is_armed = device.metadata()?.file_type().is_char_device();
         let mut watchdog = Watchdog { device, is_armed, is_deaf: false };
         if is_armed {
             // A predecessor that was killed may have left it switched off.

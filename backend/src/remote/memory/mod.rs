@@ -16,9 +16,9 @@ mod slice;
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 
-use rustix::fs::{FileType, fstat};
 use thiserror::Error;
 
 pub use barrier::{after_observe, before_kick, before_publish, full};
@@ -129,14 +129,11 @@ impl Region {
         device_address: u64,
         access: Access,
     ) -> Result<Self, CarveoutError> {
-        // fstat(2), which the worker's list of system calls has, and not the standard library's statx(2), which also takes paths.
-        let data = fstat(file).map_err(|error| CarveoutError::Size(error.into()))?;
-        let found = u64::try_from(data.st_size).unwrap_or(0);
-        let is_device = FileType::from_raw_mode(data.st_mode) == FileType::CharacterDevice;
+        let data = file.metadata().map_err(CarveoutError::Size)?;
         let expected = offset.saturating_add(skipped as u64).saturating_add(size as u64);
         // A device has no length; it refuses to be mapped where it has no memory.
-        if found < expected && !is_device {
-            return Err(CarveoutError::FileTooSmall { expected, found });
+        if data.len() < expected && !data.file_type().is_char_device() {
+            return Err(CarveoutError::FileTooSmall { expected, found: data.len() });
         }
         let map = Mapping::new(file, offset, skipped, size).map_err(|source| CarveoutError::Map {
             offset,
