@@ -18,6 +18,7 @@ use super::{
     config::{self, ConfigError},
     control::client::Call,
     plan::{Plan, VmSocket, socket_path_fault},
+    sandbox::filter::Seccomp,
 };
 
 /// What `--print-capabilities` prints on standard output: a `VHostUserBackendCapabilities` of QEMU's
@@ -61,6 +62,11 @@ pub struct Cli {
     /// What to log on standard error; the variable RUST_LOG goes before it
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: LogLevel,
+
+    /// What becomes of the process that talks to guests when it makes a system call that it does not need: nothing, a line
+    /// in the kernel's log, or its end
+    #[arg(long, value_name = "MODE", default_value = "kill")]
+    seccomp: Seccomp,
 
     #[command(subcommand)]
     command: Option<Command>,
@@ -204,6 +210,11 @@ impl Cli {
     /// What to log where `RUST_LOG` does not say.
     pub fn log_level(&self) -> LogLevel {
         self.log_level
+    }
+
+    /// What becomes of a worker that makes a system call that it does not need.
+    pub fn seccomp(&self) -> Seccomp {
+        self.seccomp
     }
 
     /// Decides what is to be done. Reads the configuration file, where one is named.

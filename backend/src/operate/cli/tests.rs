@@ -201,6 +201,19 @@ fn checking_a_file_gives_its_plan_or_what_is_wrong() {
 }
 
 #[test]
+fn other_system_calls_kill_unless_said_otherwise() {
+    let seccomp = |more: &[&str]| {
+        let args = ["vhost-device-rpmsg", "-s", "s"].iter().chain(more).map(OsString::from);
+        Cli::from_args(args).map(|cli| cli.seccomp())
+    };
+    assert_eq!(seccomp(&[]).unwrap(), Seccomp::Kill);
+    for mode in [Seccomp::None, Seccomp::Log, Seccomp::Kill] {
+        assert_eq!(seccomp(&["--seccomp", &mode.to_string()]).unwrap(), mode);
+    }
+    assert!(seccomp(&["--seccomp", "trap"]).is_err());
+}
+
+#[test]
 fn the_log_level_is_info_unless_said_otherwise() {
     let level = |args: &[&str]| {
         let args = ["program"].iter().chain(args).map(OsString::from);

@@ -27,6 +27,9 @@ use crate::{
     rpmsg::address::Slot,
 };
 
+/// The user who has all privileges.
+const ROOT: &str = "root";
+
 /// What is known while a file is resolved.
 struct Resolver<'a> {
     text: &'a str,
@@ -59,7 +62,8 @@ pub(super) fn resolve(file: &raw::File, text: &str, page_size: u64) -> Result<Pl
     let mut remotes = resolver.remotes(&file.remote)?;
     let vms = resolver.vms(&file.vm, &remotes, control.is_some())?;
     resolver.services(&file.service, &mut remotes, &vms)?;
-    Ok(Plan { control, remotes, vms })
+    let user = file.user.as_ref().map(user).transpose()?;
+    Ok(Plan { control, user, remotes, vms })
 }
 
 /// Resolves a file that names only VMs, which are to be served beside `served`, at the remotes of `configured`.
@@ -120,6 +124,15 @@ impl<'a> Resolver<'a> {
         )?;
         Ok(value.to_owned())
     }
+}
+
+/// The name of a user. Whether there is such a user is for whoever becomes it to find out.
+fn user(value: &Spanned<String>) -> Result<String, Fault> {
+    let text = value.get_ref();
+    if text.is_empty() || text.contains('\0') || text == ROOT {
+        return Err(Fault::new(&keys::USER, start(value), format!("{text:?}")));
+    }
+    Ok(text.clone())
 }
 
 /// Checks a name, and that it is nobody else's.

@@ -82,6 +82,7 @@ fn the_example_of_the_reference_resolves_as_check_prints_it() {
         plan(reference::EXAMPLE).to_string(),
         "\
 control           /run/rpmsg.control
+user              rpmsg
 remote core
   link            socket /run/core.doorbell
   resource table  0x21000000

@@ -10,6 +10,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use super::{LinkPlan, MailboxPlan, MemorySource, Plan, RemotePlan};
 use crate::causes::Causes;
+use crate::operate::sandbox::privileges::Account;
 use crate::remote::host::MailboxPart;
 use crate::remote::mailbox::UioDevices;
 use crate::remote::power::Switch;
@@ -19,6 +20,9 @@ impl Plan {
     pub fn missing(&self) -> Vec<String> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut host = Host { uio: UioDevices::default(), path: &path, missing: Vec::new() };
+        if let Err(error) = Account::resolve(self.user.as_deref()) {
+            host.missing.push(Causes(&error).to_string());
+        }
         self.remotes.iter().for_each(|remote| host.remote(remote));
         host.missing
     }

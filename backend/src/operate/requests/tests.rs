@@ -43,7 +43,7 @@ fn started() -> Bench {
         policy: VmPolicy::unlimited(crate::bridge::policy::Overflow::Drop),
     };
     let remotes = remotes::start(&plans).unwrap();
-    let plan = Plan { control: None, remotes: plans, vms: vec![a.clone()] };
+    let plan = Plan { control: None, user: None, remotes: plans, vms: vec![a.clone()] };
     let (sender, ended) = channel();
     let going = Arc::new(Going::new(move || sender.send(()).unwrap()));
     let vms = Vms::new(plan, remotes);
