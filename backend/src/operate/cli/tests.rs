@@ -7,7 +7,10 @@ use super::*;
 /// What a command line comes to, or what is said about it.
 fn action(args: &[&str]) -> Result<Action, String> {
     let args = ["vhost-device-rpmsg"].iter().chain(args).map(OsString::from);
-    Cli::from_args(args).map_err(|error| error.to_string())?.action().map_err(|error| error.to_string())
+    Cli::from_args(args)
+        .map_err(|error| error.to_string())?
+        .action(&Sources::of_host())
+        .map_err(|error| error.to_string())
 }
 
 fn refusal(args: &[&str]) -> String {

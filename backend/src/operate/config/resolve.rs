@@ -10,7 +10,7 @@ mod values;
 mod vms;
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     fmt,
     hash::Hash,
     path::{Path, PathBuf},
@@ -19,7 +19,7 @@ use std::{
 use toml::Spanned;
 
 use self::values::{absent, bytes, choice, device_address, number, path_of, remote_address, start, time};
-use super::{Fault, keys, keys::Key, line_at, raw};
+use super::{Fault, Sources, keys, keys::Key, line_at, raw};
 use crate::{
     operate::plan::{
         LinkPlan, MailboxPlan, Plan, RemotePlan, SharedPlan, VmPlan, VmSocket, socket_path_fault,
@@ -33,6 +33,7 @@ const ROOT: &str = "root";
 /// What is known while a file is resolved.
 struct Resolver<'a> {
     text: &'a str,
+    sources: &'a Sources,
     page_size: u64,
     /// Every socket path so far.
     sockets: HashMap<PathBuf, Holder>,
@@ -56,8 +57,13 @@ enum Holder {
 }
 
 /// Resolves a file; `text` is what its spans point into, `page_size` the host's in bytes.
-pub(super) fn resolve(file: &raw::File, text: &str, page_size: u64) -> Result<Plan, Fault> {
-    let mut resolver = Resolver::new(text, page_size);
+pub(super) fn resolve(
+    file: &raw::File,
+    text: &str,
+    sources: &Sources,
+    page_size: u64,
+) -> Result<Plan, Fault> {
+    let mut resolver = Resolver::new(text, sources, page_size);
     let control = file.control.as_ref().map(|path| resolver.socket(&keys::CONTROL, path)).transpose()?;
     let mut remotes = resolver.remotes(&file.remote)?;
     let vms = resolver.vms(&file.vm, &remotes, control.is_some())?;
@@ -73,15 +79,16 @@ pub(super) fn resolve_more(
     configured: &Plan,
     served: &[VmPlan],
 ) -> Result<Vec<VmPlan>, Fault> {
-    let mut resolver = Resolver::new(text, 1);
+    let no_files = Sources::of(BTreeMap::new());
+    let mut resolver = Resolver::new(text, &no_files, 1);
     resolver.hold(configured, served);
     resolver.vms(&file.vm, &configured.remotes, true)
 }
 
 impl<'a> Resolver<'a> {
-    fn new(text: &'a str, page_size: u64) -> Self {
+    fn new(text: &'a str, sources: &'a Sources, page_size: u64) -> Self {
         let (sockets, vm_names, slots) = Default::default();
-        Resolver { text, page_size, sockets, vm_names, slots }
+        Resolver { text, sources, page_size, sockets, vm_names, slots }
     }
 
     /// Takes note of what a program has that is being served.

@@ -1,5 +1,6 @@
 //! What the file may say, and what comes of it.
 
+use std::fs;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -38,6 +39,10 @@ socket = "/run/a.sock"
 "#;
 
 const LOOPBACK: &str = "[[remote]]\nname = \"core\"\nlink = \"loopback\"\n";
+
+fn parse(file: &Path, text: &str) -> Result<Plan, ConfigError> {
+    super::parse(file, text, &Sources::of_host())
+}
 
 fn plan(text: &str) -> Plan {
     parse(Path::new("board.toml"), text).unwrap_or_else(|error| panic!("{error}"))

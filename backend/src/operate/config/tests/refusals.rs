@@ -14,7 +14,7 @@ fn refusal_with(from: &str, to: &str) -> String {
 
 #[test]
 fn an_unreadable_file_is_named_with_the_cause() {
-    let error = load(Path::new("no/such/file.toml")).unwrap_err();
+    let error = load(Path::new("no/such/file.toml"), &Sources::of_host()).unwrap_err();
     assert_eq!(error.to_string(), "cannot read the configuration no/such/file.toml");
     let cause = std::error::Error::source(&error).unwrap();
     assert_eq!(cause.to_string(), "No such file or directory (os error 2)");
