@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::channel::{Call, CallError, Peer};
+use crate::remote::host;
 
 /// What the worker asks of the keeper.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -43,6 +44,14 @@ pub enum Request {
         /// The name of the remote that it is about.
         remote: String,
     },
+    /// Something that takes a file system or privileges, for a remote core: [`Reply::Host`], with a file where one was asked
+    /// for.
+    Host {
+        /// The name of the remote.
+        remote: String,
+        /// What is asked for.
+        request: host::Request,
+    },
     /// Everything that was configured is being served: [`Reply::Done`].
     Serving,
     /// Put the program that is installed now in the place of this worker: [`Reply::Done`] once it is going to be done.
@@ -57,6 +66,8 @@ pub enum Reply {
     Done,
     /// The VMs, in the order in which they were added.
     Vms(Vec<KeptVm>),
+    /// What the host says.
+    Host(host::Told),
     /// A VM.
     Vm {
         /// Its front-end is connected, and its session is going to be replayed.

@@ -9,7 +9,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 
@@ -83,6 +83,9 @@ pub enum CallError {
         /// Its length in bytes.
         found: usize,
     },
+    /// The channel is of no use any more.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
     /// The reply is to another kind of call.
     #[error("expected the reply to a call, found {found}, which is none to it")]
     OtherReply {
@@ -121,6 +124,8 @@ enum Packet<C, R> {
 pub struct Peer<Out: Call, In: Call> {
     socket: OwnedFd,
     waiting: Mutex<Waiting<Out::Reply>>,
+    /// Calls that came in before anybody carried them out.
+    early: Mutex<Vec<(u64, In, Vec<OwnedFd>)>>,
     _carries_out: PhantomData<fn() -> In>,
 }
 
@@ -144,7 +149,8 @@ impl<Out: Call, In: Call> Peer<Out, In> {
     /// The end of a channel that `socket` is. Nothing comes of calls until [`Peer::serve`] runs.
     pub fn new(socket: OwnedFd) -> Arc<Self> {
         let waiting = Waiting { next: 0, is_gone: false, calls: HashMap::new() };
-        Arc::new(Peer { socket, waiting: Mutex::new(waiting), _carries_out: PhantomData })
+        let (waiting, early) = (Mutex::new(waiting), Mutex::default());
+        Arc::new(Peer { socket, waiting, early, _carries_out: PhantomData })
     }
 
     /// Has the other side do something, and waits until it is done or the other side is gone.
@@ -152,6 +158,34 @@ impl<Out: Call, In: Call> Peer<Out, In> {
     /// # Errors
     /// A refusal, and another side that is gone.
     pub fn call(&self, call: &Out, fds: &[BorrowedFd<'_>]) -> Result<(Out::Reply, Vec<OwnedFd>), CallError> {
+        let (_, outcome) = self.begin(call, fds)?;
+        Ok(outcome.recv().map_err(|_| CallError::Gone)??)
+    }
+
+    /// Like [`Peer::call`], before anybody serves this end: the reply is received on this thread. What the other side asks
+    /// meanwhile is carried out when [`Peer::serve`] runs.
+    ///
+    /// # Errors
+    /// As of [`Peer::call`], and another side that sends what makes no sense.
+    pub fn call_alone(&self, call: &Out) -> Result<(Out::Reply, Vec<OwnedFd>), CallError> {
+        let (_, outcome) = self.begin(call, &[])?;
+        loop {
+            match self.receive()?.ok_or(CallError::Gone)? {
+                (Packet::Call { id, call }, fds) => self.early().push((id, call, fds)),
+                (Packet::Reply { id, outcome }, fds) => self.take(id, outcome, fds),
+            }
+            if let Ok(outcome) = outcome.try_recv() {
+                return Ok(outcome?);
+            }
+        }
+    }
+
+    /// Sends a call. What comes of it will be in the receiver.
+    fn begin(
+        &self,
+        call: &Out,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(u64, Receiver<Outcome<Out::Reply>>), CallError> {
         let (sender, outcome) = channel();
         let id = {
             let mut waiting = self.waiting();
@@ -167,7 +201,14 @@ impl<Out: Call, In: Call> Peer<Out, In> {
             self.waiting().calls.remove(&id);
             return Err(error);
         }
-        Ok(outcome.recv().map_err(|_| CallError::Gone)??)
+        Ok((id, outcome))
+    }
+
+    /// Hands what came of a call to whoever waits for it. Nobody waits for a reply that comes twice, or to nothing.
+    fn take(&self, id: u64, outcome: Result<Out::Reply, Failure>, fds: Vec<OwnedFd>) {
+        if let Some(caller) = self.waiting().calls.remove(&id) {
+            let _caller_is_gone = caller.send(outcome.map(|reply| (reply, fds)));
+        }
     }
 
     /// Carries out the calls of the other side by `handle`, and takes what it replies to ours, until it is gone.
@@ -180,17 +221,16 @@ impl<Out: Call, In: Call> Peer<Out, In> {
     ) -> Result<(), ChannelError> {
         let handle = Arc::new(handle);
         let under_way = Arc::new(AtomicUsize::new(0));
+        let early = std::mem::take(&mut *self.early());
+        for (id, call, fds) in early {
+            self.carry_out(id, call, fds, &handle, &under_way);
+        }
         let ended = loop {
             match self.receive() {
                 Ok(Some((Packet::Call { id, call }, fds))) => {
                     self.carry_out(id, call, fds, &handle, &under_way);
                 }
-                Ok(Some((Packet::Reply { id, outcome }, fds))) => {
-                    // Nobody waits for a reply that comes twice, or to nothing.
-                    if let Some(caller) = self.waiting().calls.remove(&id) {
-                        let _caller_is_gone = caller.send(outcome.map(|reply| (reply, fds)));
-                    }
-                }
+                Ok(Some((Packet::Reply { id, outcome }, fds))) => self.take(id, outcome, fds),
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             }
@@ -278,6 +318,10 @@ impl<Out: Call, In: Call> Peer<Out, In> {
         }
         let packet = serde_json::from_slice(&bytes[..received.count]).map_err(ChannelError::Words)?;
         Ok(Some((packet, received.fds)))
+    }
+
+    fn early(&self) -> MutexGuard<'_, Vec<(u64, In, Vec<OwnedFd>)>> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting<Out::Reply>> {

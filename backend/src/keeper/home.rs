@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
+#[cfg(test)]
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use super::calls::{Answer, KeptVm, Order, Reply, Request, ToKeeper, VERSION};
 use super::channel::CallError;
 use super::handover::Handover;
 use crate::causes::Causes;
+use crate::remote::host::{self, Host, HostError};
 
 /// What the system calls the worker.
 const NAME: &CStr = c"rpmsg-worker";
@@ -67,11 +69,12 @@ pub struct VmStart {
 }
 
 impl Home {
-    /// Makes this process the worker of whoever has started it. What is returned beside says when it is to end.
+    /// Makes this process the worker of whoever has started it. There is no other thread yet: of all that can be asked,
+    /// only [`start`](Self::start) works before [`listen`](Self::listen).
     ///
     /// # Errors
     /// A process that nobody has started as a worker.
-    pub fn of_this_process() -> Result<(Self, Receiver<()>), HomeError> {
+    pub fn of_this_process() -> Result<Self, HomeError> {
         let system = |what| move |source: io::Error| HomeError::System { what, source };
         let channel = stdin().try_clone_to_owned().map_err(HomeError::NoChannel)?;
         match socket_type(&channel) {
@@ -86,15 +89,23 @@ impl Home {
         for signal in TERM_SIGNALS.iter().chain(&[SIGHUP]) {
             signal_hook::flag::register(*signal, Arc::default()).map_err(system("signal handling"))?;
         }
-        Self::over(channel).map_err(system("the thread that listens to the keeper process"))
+        Ok(Home(ToKeeper::new(channel)))
     }
 
     /// The keeper at the other end of a channel.
-    pub(crate) fn over(channel: OwnedFd) -> io::Result<(Self, Receiver<()>)> {
-        let (end, ends) = self::channel();
-        let peer = ToKeeper::new(channel);
-        let own = Arc::clone(&peer);
-        Builder::new().name("keeper".to_owned()).spawn(move || {
+    #[cfg(test)]
+    pub(crate) fn over(channel: OwnedFd) -> Self {
+        Home(ToKeeper::new(channel))
+    }
+
+    /// Listens to the keeper on a thread. What is returned says when this process is to end.
+    ///
+    /// # Errors
+    /// No thread to be had.
+    pub fn listen(&self) -> Result<Receiver<()>, HomeError> {
+        let (end, ends) = channel();
+        let own = Arc::clone(&self.0);
+        let listening = Builder::new().name("keeper".to_owned()).spawn(move || {
             let ended = end.clone();
             let served = own.serve(move |order, _| {
                 if order == Order::End {
@@ -107,8 +118,10 @@ impl Home {
             }
             // Without a keeper there is nobody to serve.
             let _told_already = ended.send(());
-        })?;
-        Ok((Home(peer), ends))
+        });
+        let what = "the thread that listens to the keeper process";
+        listening.map_err(|source| HomeError::System { what, source })?;
+        Ok(ends)
     }
 
     /// How the program was started.
@@ -116,8 +129,9 @@ impl Home {
     /// # Errors
     /// A keeper of another version.
     pub fn start(&self) -> Result<Handover, HomeError> {
-        let file = self.0.request(&Request::Start { version: VERSION })?;
-        let file = File::from(file.ok_or(HomeError::NoFile { what: "the configuration" })?);
+        let (_, files) = self.0.call_alone(&Request::Start { version: VERSION })?;
+        let file =
+            File::from(files.into_iter().next().ok_or(HomeError::NoFile { what: "the configuration" })?);
         Handover::from_file(file).map_err(|source| HomeError::System { what: "the configuration", source })
     }
 
@@ -179,6 +193,11 @@ impl Home {
         Ok(file.ok_or(HomeError::NoFile { what: "state memory" })?.into())
     }
 
+    /// Who opens files and does what takes privileges for a remote.
+    pub fn host(&self, remote: &str) -> Arc<dyn Host> {
+        Arc::new(HostAtHome { home: self.clone(), remote: remote.to_owned() })
+    }
+
     /// Everything that was configured is being served.
     ///
     /// # Errors
@@ -193,5 +212,30 @@ impl Home {
     /// A keeper that is gone.
     pub fn upgrade(&self) -> Result<(), CallError> {
         self.0.request(&Request::Upgrade).map(drop)
+    }
+}
+
+/// A host that has the keeper carry out requests for a remote.
+#[derive(Debug)]
+struct HostAtHome {
+    home: Home,
+    remote: String,
+}
+
+impl Host for HostAtHome {
+    fn ask(&self, request: &host::Request) -> Result<host::Answer, HostError> {
+        let request = Request::Host { remote: self.remote.clone(), request: request.clone() };
+        let (reply, fds) = self
+            .home
+            .0
+            .call(&request, &[])
+            .map_err(|error| HostError::Elsewhere(Causes(&error).to_string()))?;
+        match reply {
+            Reply::Host(told) => Ok(host::Answer { told, file: fds.into_iter().next() }),
+            other => {
+                let error = CallError::OtherReply { found: format!("{other:?}") };
+                Err(HostError::Elsewhere(error.to_string()))
+            }
+        }
     }
 }

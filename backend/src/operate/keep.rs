@@ -17,6 +17,7 @@ use thiserror::Error;
 use super::config::{KeyError, one_more_vm};
 use super::control::Refusal;
 use super::plan::{Plan, VmPlan};
+use super::remotes::{self, RemoteError};
 use super::requests::to_toml;
 use super::sockets::{self, Rights, SocketError, SocketFile, VmListener};
 use crate::keeper::calls::{KeptVm, Reply, Request, VERSION};
@@ -25,6 +26,7 @@ use crate::keeper::handover::Handover;
 use crate::keeper::supervise::{Event, Household, SuperviseError, supervise};
 use crate::keeper::vm::{FrontEnds, Vm};
 use crate::keeper::worker::Worker;
+use crate::remote::host::{self, Direct, Host};
 
 /// Permissions of the control socket: whoever may use it has the program make sockets wherever it can.
 const CONTROL_MODE: u32 = 0o600;
@@ -62,6 +64,9 @@ pub enum KeepError {
     /// The keys are none.
     #[error(transparent)]
     NoKeys(#[from] Refusal),
+    /// A remote.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// There are no workers any more.
     #[error(transparent)]
     Workers(#[from] SuperviseError),
@@ -116,6 +121,8 @@ pub(super) struct Kept {
     handover: OwnedFd,
     /// State memory, by the remotes of the plan.
     states: Vec<OwnedFd>,
+    /// What opens files and throws switches, by the remotes of the plan.
+    hosts: Vec<Direct>,
     control: Option<OwnedFd>,
     events: Sender<Event>,
     held: Mutex<Held>,
@@ -155,6 +162,7 @@ impl Kept {
             plan: plan.clone(),
             handover: handover.to_file().map_err(system("the handover to workers"))?.into(),
             states: states.map_err(system("state memory"))?,
+            hosts: remotes::hosts(&plan.remotes)?,
             control: control.map(OwnedFd::from),
             events: events.clone(),
             held: Mutex::new(Held {
@@ -249,6 +257,12 @@ impl Household for Kept {
             Request::State { remote } => {
                 let at = self.plan.remotes.iter().position(|known| known.name == remote);
                 done(Some(at.and_then(|at| self.states.get(at)).ok_or_else(|| unknown(&remote))?))
+            }
+            Request::Host { remote, request } => {
+                let at = self.plan.remotes.iter().position(|known| known.name == remote);
+                let host = at.and_then(|at| self.hosts.get(at)).ok_or_else(|| unknown(&remote))?;
+                let host::Answer { told, file } = host.ask(&request).map_err(|error| Failure::of(&error))?;
+                Ok((Reply::Host(told), file.into_iter().collect()))
             }
             Request::Serving => tell(Event::Serving(worker.number())).and_then(|()| done(None)),
             Request::Upgrade => tell(Event::Upgrade).and_then(|()| done(None)),

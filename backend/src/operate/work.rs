@@ -11,6 +11,8 @@ use super::config::Sources;
 use super::control::Control;
 use super::remotes::{self, RemoteError};
 use super::requests;
+use super::sandbox::privileges::Account;
+use super::sandbox::{self, SandboxError};
 use super::vms::{AddError, Vms};
 use crate::keeper::home::{Home, HomeError};
 use crate::torn::handle_bus_errors;
@@ -30,6 +32,9 @@ pub enum WorkError {
         /// What was found.
         found: String,
     },
+    /// The sandbox.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// A VM.
     #[error(transparent)]
     Vm(#[from] AddError),
@@ -53,18 +58,25 @@ pub enum WorkError {
 /// Anything that keeps it from starting. Nothing that front-ends, guests or remotes do later is an error here.
 pub fn work() -> Result<(), WorkError> {
     let system = |what| move |source| WorkError::System { what, source };
-    let (home, ends) = Home::of_this_process()?;
+    let home = Home::of_this_process()?;
     let handover = home.start()?;
     let not_serving = |found: String| WorkError::NotServing { found };
     let cli = Cli::from_args(handover.arguments).map_err(|error| not_serving(error.to_string()))?;
     start_log(cli.log_level());
+    let seccomp = cli.seccomp();
     let plan = match cli.action(&Sources::of(handover.files))? {
         Action::Serve(plan) => plan,
         other => return Err(not_serving(format!("{other:?}"))),
     };
     handle_bus_errors().map_err(system("the handling of bus errors"))?;
 
-    let remotes = remotes::start(&plan.remotes)?;
+    let prepared = remotes::prepare(&plan.remotes)?;
+    let account = Account::resolve(plan.user.as_deref()).map_err(SandboxError::from)?;
+    // What was read until now comes from whoever has started the program. From here on it comes from guests and remotes.
+    sandbox::close(account, seccomp)?;
+
+    let ends = home.listen()?;
+    let remotes = remotes::start(&plan.remotes, prepared, &home)?;
     let (vm_count, remote_count) = (plan.vms.len(), plan.remotes.len());
     let vms = Arc::new(Vms::new(plan, remotes, home.clone()));
     for kept in home.vms()? {

@@ -60,7 +60,6 @@ fn started_with(control: impl FnOnce(&Path) -> Option<PathBuf>, more: Option<VmP
     let folder = tempfile::tempdir().unwrap();
     let Plan { remotes: plans, .. } = Plan::loopback([]);
     let a = vm("a", 0, VmSocket::Path(folder.path().join("a")));
-    let remotes = remotes::start(&plans).unwrap();
     let vms = std::iter::once(a).chain(more).collect();
     let plan = Plan { control: control(folder.path()), user: None, remotes: plans, vms };
     let (sender, events) = channel();
@@ -69,7 +68,9 @@ fn started_with(control: impl FnOnce(&Path) -> Option<PathBuf>, more: Option<VmP
     let channel = ToWorker::new(ours);
     let worker = Worker::new(0, Arc::clone(&channel));
     std::thread::spawn(move || channel.serve(move |request, _| kept.carry_out(&worker, request)));
-    let (home, _) = Home::over(theirs).unwrap();
+    let home = Home::over(theirs);
+    home.listen().unwrap();
+    let remotes = remotes::start(&plan.remotes, remotes::prepare(&plan.remotes).unwrap(), &home).unwrap();
     let vms = Vms::new(plan, remotes, home.clone());
     home.vms().unwrap().into_iter().for_each(|kept| vms.serve_again(kept).unwrap());
     Bench { folder, vms, events }
