@@ -6,6 +6,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | [`operate`] | running the program: command line, configuration, sockets, start and stop |
+//! | [`keeper`] | holds what outlives a crash: sockets, connections of VMs, the process that does the work |
 //! | [`bridge`] | the only place that knows both sides: relay, service directory, fairness |
 //! | [`guest`] | the VM: vhost-user device, virtqueues in guest memory |
 //! | [`remote`] | the coprocessor: carveouts, resource table, driver's side of the vrings, mailbox, life |
@@ -22,6 +23,7 @@ mod copied;
 #[cfg(test)]
 mod crash;
 pub mod guest;
+pub mod keeper;
 pub mod log_limit;
 pub mod operate;
 pub mod remote;

@@ -1,7 +1,7 @@
 //! TOML configurations: a plan that can be shown, or an error that names the file, and nothing else.
 
 use vhost_device_rpmsg::causes::Causes;
-use vhost_device_rpmsg::operate::config::load;
+use vhost_device_rpmsg::operate::config::{Sources, load};
 
 use crate::{file_with, log_to_nobody};
 
@@ -13,7 +13,7 @@ pub fn run(data: &[u8]) {
         return;
     }
     let (_file, path) = file_with(data);
-    match load(&path) {
+    match load(&path, &Sources::of_host()) {
         Ok(plan) => std::hint::black_box(plan.to_string()),
         Err(error) => {
             let text = Causes(&error).to_string();

@@ -1,5 +1,7 @@
 //! ELF files: they are loaded within the remote core's memory, or refused and nothing is written.
 
+use std::fs::File;
+
 use vhost_device_rpmsg::causes::Causes;
 use vhost_device_rpmsg::remote::firmware::Firmware;
 use vhost_device_rpmsg::remote::memory::{Access, Carveouts, Region};
@@ -14,7 +16,8 @@ const REGIONS: [u64; 2] = [0x0, 0x2000_0000];
 pub fn run(data: &[u8]) {
     log_to_nobody();
     let (_file, path) = file_with(data);
-    let firmware = match Firmware::read(&path) {
+    let file = File::open(&path).expect("a memfd");
+    let firmware = match Firmware::read(&path, &file) {
         Ok(firmware) => firmware,
         Err(error) => {
             std::hint::black_box(Causes(&error).to_string());

@@ -239,7 +239,10 @@ impl VringT<Memory> for Ring {
         self.0.state.set_queue_next_avail(base);
     }
 
+    /// SET_VRING_ADDR has found the used index. A queue goes on there, so GET_VRING_BASE answers with it, too, also where
+    /// the ring is stopped before it was ever handed over.
     fn set_queue_next_used(&self, idx: u16) {
+        self.0.state.set_queue_next_avail(idx);
         self.0.state.set_queue_next_used(idx);
     }
 

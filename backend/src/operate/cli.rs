@@ -13,11 +13,15 @@ use std::{ffi::OsString, fmt, os::fd::RawFd, path::PathBuf, str::FromStr};
 use clap::{Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 
-use self::{remote::RemoteCommand, vm::VmCommand};
+use self::{
+    remote::RemoteCommand,
+    vm::{To, VmCommand},
+};
 use super::{
-    config::{self, ConfigError},
-    control::client::Call,
+    config::{self, ConfigError, Sources},
+    control::{Request, client::Call},
     plan::{Plan, VmSocket, socket_path_fault},
+    sandbox::filter::Seccomp,
 };
 
 /// What `--print-capabilities` prints on standard output: a `VHostUserBackendCapabilities` of QEMU's
@@ -62,6 +66,11 @@ pub struct Cli {
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: LogLevel,
 
+    /// What becomes of the process that talks to guests when it makes a system call that it does not need: nothing, a line
+    /// in the kernel's log, or its end
+    #[arg(long, value_name = "MODE", default_value = "kill")]
+    seccomp: Seccomp,
+
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -79,6 +88,11 @@ enum Command {
     Vm {
         #[command(subcommand)]
         command: VmCommand,
+    },
+    /// Let the program that is installed now take over from a running one, over its control socket
+    Upgrade {
+        #[command(flatten)]
+        to: To,
     },
     /// Start, stop or look at the remotes of a running program, over its control socket
     Remote {
@@ -206,22 +220,31 @@ impl Cli {
         self.log_level
     }
 
-    /// Decides what is to be done. Reads the configuration file, where one is named.
+    /// What becomes of a worker that makes a system call that it does not need.
+    pub fn seccomp(&self) -> Seccomp {
+        self.seccomp
+    }
+
+    /// Decides what is to be done. Reads the configuration file from `sources`, where one is named.
     ///
     /// # Errors
     /// Options that do not go together, and a configuration that cannot be used.
-    pub fn action(self) -> Result<Action, CliError> {
+    pub fn action(self, sources: &Sources) -> Result<Action, CliError> {
         if self.print_capabilities {
             return Ok(Action::PrintCapabilities);
         }
         match self.command {
-            Some(Command::Check { file }) => return Ok(Action::Check(config::load(&file)?)),
+            Some(Command::Check { file }) => return Ok(Action::Check(config::load(&file, sources)?)),
             Some(Command::Vm { command }) => return Ok(Action::Call(command.into())),
+            Some(Command::Upgrade { to }) => {
+                let (control, json) = to.into();
+                return Ok(Action::Call(Call { control, request: Request::Upgrade, json }));
+            }
             Some(Command::Remote { command }) => return Ok(Action::Call(command.into())),
             None => {}
         }
         if let Some(file) = self.config {
-            let mut plan = config::load(&file)?;
+            let mut plan = config::load(&file, sources)?;
             hand_over(&mut plan, &self.fd)?;
             return Ok(Action::Serve(plan));
         }

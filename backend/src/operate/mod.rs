@@ -1,7 +1,7 @@
 //! Running the program: the command line, the configuration, and the plan that both resolve to.
 //!
-//! Here ends what a person has typed: whatever leaves this room as a [`plan::Plan`] has been checked, and `serve`
-//! starts what it says.
+//! Here ends what a person has typed: whatever leaves this room as a [`plan::Plan`] has been checked. The keeper process
+//! ([`keep`]) holds the sockets that it names, and the worker process ([`work`]) starts what it says.
 //!
 //! | module | what is in it |
 //! |---|---|
@@ -10,22 +10,24 @@
 //! | [`device_tree`] | what a board's device tree says about its remote core |
 //! | [`control`] | the control socket: its protocol, the program's side and the side of `vm add` |
 //! | [`plan`] | remotes, their memory, VMs, their sockets and slots; prints itself for `check`, and what of it is not on the host |
-//! | [`serve`] | starts what the plan says, waits for the end, and ends it in order |
+//! | [`keep`] | what the keeper process does: sockets, and the worker's requests |
+//! | [`work`] | what the worker process does: starts what the plan says, waits for the end, and ends it in order |
 //! | [`remotes`] | the remotes that are being served |
 //! | [`vms`] | the VMs that are being served; they come and go |
 //! | `requests` | what the requests of the control socket do |
 //! | [`sockets`] | the vhost-user sockets: made at a path, or inherited |
-//! | `ferry` | serves an inherited socket that is connected already |
+//! | [`sandbox`] | what the process that talks to guests gives up: privileges, files, system calls |
 #![forbid(unsafe_code)]
 
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod device_tree;
-mod ferry;
+pub mod keep;
 pub mod plan;
 pub mod remotes;
 mod requests;
-pub mod serve;
+pub mod sandbox;
 pub mod sockets;
 pub mod vms;
+pub mod work;

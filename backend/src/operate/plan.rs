@@ -30,6 +30,8 @@ pub const MAX_SOCKET_PATH: usize = 107;
 pub struct Plan {
     /// The unix socket for requests at run time, at most [`MAX_SOCKET_PATH`] bytes.
     pub control: Option<PathBuf>,
+    /// Whom the process that talks to guests and remotes runs as, if it is said.
+    pub user: Option<String>,
     /// The remote cores.
     pub remotes: Vec<RemotePlan>,
     /// The VMs, in the order of their appearance.
@@ -184,6 +186,7 @@ impl Plan {
         let slots = (0..Slot::COUNT).filter_map(Slot::new);
         Plan {
             control: None,
+            user: None,
             remotes: vec![RemotePlan {
                 name: "loopback".to_owned(),
                 link: LinkPlan::Loopback,

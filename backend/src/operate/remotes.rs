@@ -9,11 +9,13 @@ use thiserror::Error;
 
 use super::plan::{LinkPlan, MailboxPlan, MemoryPlan, MemorySource, RemotePlan, SharedPlan};
 use crate::bridge::{Bridge, BridgeError, State};
+use crate::keeper::home::{Home, HomeError};
 use crate::remote::config::{MailboxConfig, MemoryConfig, MemoryFile, RemoteConfig, VringsConfig};
 use crate::remote::core::RemoteCore;
+use crate::remote::host::Direct;
 use crate::remote::memory::Access;
 use crate::remote::presence::Presence;
-use crate::softcore::{self, CoreThread};
+use crate::softcore::{self, CoreThread, PreparedLoopback};
 
 /// Why a remote cannot be served.
 #[derive(Debug, Error)]
@@ -47,14 +49,14 @@ pub enum RemoteError {
         #[source]
         source: io::Error,
     },
-    /// No memory file.
-    #[error("remote {remote}: cannot create its state memory")]
+    /// No memory that outlives this process.
+    #[error("remote {remote}: its state memory")]
     State {
         /// The remote.
         remote: String,
-        /// What the system said.
+        /// What is wrong.
         #[source]
-        source: io::Error,
+        source: HomeError,
     },
     /// A bridge.
     #[error("remote {remote}")]
@@ -73,42 +75,93 @@ pub(super) struct Remote {
     _softcore: Option<CoreThread>,
 }
 
-/// Starts the bridges to all remotes, and the remotes themselves where they are built in. There are no VMs yet.
-pub(super) fn start(plans: &[RemotePlan]) -> Result<Vec<Remote>, RemoteError> {
+/// Who opens files and throws switches for each remote, in this process.
+pub(super) fn hosts(plans: &[RemotePlan]) -> Result<Vec<Direct>, RemoteError> {
+    let host = |plan: &RemotePlan| {
+        let config = match &plan.link {
+            // Its memory and doorbell are where it runs.
+            LinkPlan::Loopback => RemoteConfig::attached(
+                &plan.name,
+                MailboxConfig::Stream(None),
+                Vec::new(),
+                VringsConfig::TableOfFirmware,
+            ),
+            LinkPlan::Shared(shared) => shared_link(&plan.name, shared)?,
+        };
+        Ok(Direct::new(&with_life(config, plan)))
+    };
+    plans.iter().map(host).collect()
+}
+
+/// Makes the remotes that are built in, which takes more than a bridge may have; their threads come later.
+pub(super) fn prepare(plans: &[RemotePlan]) -> Result<Vec<Option<PreparedLoopback>>, RemoteError> {
+    let prepare = |plan: &RemotePlan| match &plan.link {
+        LinkPlan::Shared(_) => Ok(None),
+        LinkPlan::Loopback => {
+            let config = softcore::Config { status_poll: false, ..softcore::Config::default() };
+            let failed = |source| RemoteError::Softcore { remote: plan.name.clone(), source };
+            PreparedLoopback::new(config).map(Some).map_err(failed)
+        }
+    };
+    plans.iter().map(prepare).collect()
+}
+
+/// Starts the bridges to all remotes, and those remotes that are `prepared` because they are built in. What takes a file
+/// system or privileges is asked of the keeper, at `home`. There are no VMs yet.
+pub(super) fn start(
+    plans: &[RemotePlan],
+    prepared: Vec<Option<PreparedLoopback>>,
+    home: &Home,
+) -> Result<Vec<Remote>, RemoteError> {
     let presence = |plan: &RemotePlan| match Presence::new(&plan.name) {
         Ok(presence) => Ok(Arc::new(presence)),
         Err(source) => Err(RemoteError::Presence { remote: plan.name.clone(), source }),
     };
     let presences = plans.iter().map(presence).collect::<Result<Vec<_>, _>>()?;
-    plans.iter().zip(&presences).map(|(plan, own)| start_one(plan, own, &presences)).collect()
+    let parts = plans.iter().zip(prepared).zip(&presences);
+    parts.map(|((plan, prepared), own)| start_one(plan, prepared, own, &presences, home)).collect()
 }
 
-fn start_one(plan: &RemotePlan, own: &Arc<Presence>, all: &[Arc<Presence>]) -> Result<Remote, RemoteError> {
-    let (config, softcore) = match &plan.link {
-        LinkPlan::Loopback => loopback(&plan.name)?,
-        LinkPlan::Shared(shared) => (shared_link(&plan.name, shared)?, None),
+fn start_one(
+    plan: &RemotePlan,
+    prepared: Option<PreparedLoopback>,
+    own: &Arc<Presence>,
+    all: &[Arc<Presence>],
+    home: &Home,
+) -> Result<Remote, RemoteError> {
+    let (config, softcore) = match (&plan.link, prepared) {
+        (LinkPlan::Shared(shared), _) => (shared_link(&plan.name, shared)?, None),
+        (LinkPlan::Loopback, prepared) => loopback(&plan.name, prepared.expect("every built-in core is"))?,
     };
-    let config = RemoteConfig {
-        boot: plan.boot.clone(),
-        recovery: plan.recovery.clone(),
-        watch: plan.watch.clone(),
-        dump: plan.dump.clone(),
-        after: plan.after.iter().map(|index| Arc::clone(&all[*index])).collect(),
-        ..config
-    };
-    let state =
-        State::forgetful().map_err(|source| RemoteError::State { remote: plan.name.clone(), source })?;
+    let after = plan.after.iter().map(|index| Arc::clone(&all[*index])).collect();
+    let config = RemoteConfig { after, ..with_life(config, plan) };
     let core = RemoteCore::new(config, Instant::now()).known_by(Arc::clone(own));
-    let bridge = Bridge::start(core, plan.policy.clone(), state)
+    let core = core.served_by(home.host(&plan.name));
+    let state = home.state(&plan.name);
+    let state = state.map_err(|source| RemoteError::State { remote: plan.name.clone(), source })?;
+    let bridge = Bridge::start(core, plan.policy.clone(), State::new(state))
         .map_err(|source| RemoteError::Bridge { remote: plan.name.clone(), source })?;
     Ok(Remote { bridge, _softcore: softcore })
 }
 
+/// The same, with what the plan says about the remote's life.
+fn with_life(config: RemoteConfig, plan: &RemotePlan) -> RemoteConfig {
+    RemoteConfig {
+        boot: plan.boot.clone(),
+        recovery: plan.recovery.clone(),
+        watch: plan.watch.clone(),
+        dump: plan.dump.clone(),
+        ..config
+    }
+}
+
 /// The built-in core: the same link as any other, with both ends in this process.
-fn loopback(name: &str) -> Result<(RemoteConfig, Option<CoreThread>), RemoteError> {
+fn loopback(
+    name: &str,
+    prepared: PreparedLoopback,
+) -> Result<(RemoteConfig, Option<CoreThread>), RemoteError> {
     let failed = |source| RemoteError::Softcore { remote: name.to_owned(), source };
-    let core = softcore::Config { status_poll: false, ..softcore::Config::default() };
-    let core = softcore::spawn_loopback(core).map_err(failed)?;
+    let core = prepared.start().map_err(failed)?;
     let memory = MemoryConfig::whole(core.memory, mappable(name, core.size)?, core.device_address.into());
     let mailbox = MailboxConfig::Stream(Some(core.doorbell));
     let vrings = VringsConfig::Table(core.table_address.into());

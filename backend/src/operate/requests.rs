@@ -1,7 +1,5 @@
 //! What the requests of the control socket do.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -9,7 +7,6 @@ use super::control::{
     AllRemotes, AllVms, Code, OneRemote, OneVm, Outcome, Refusal, RemoteRequest, Request, TableReport,
     TraceReport, Traces,
 };
-use super::serve::Going;
 use super::vms::{AddError, Vms, report};
 use crate::bridge::Bridge;
 use crate::causes::Causes;
@@ -20,13 +17,16 @@ use crate::remote::memory::Carveouts;
 use crate::remote::resource_table::ResourceTable;
 use crate::remote::trace::TraceBuffer;
 
-/// Carries out a request. `going`: whoever can send requests keeps the program going.
-pub(super) fn handle(vms: &Vms, going: &Arc<Going>, request: Request) -> Outcome {
+/// Carries out a request.
+pub(super) fn handle(vms: &Vms, request: Request) -> Outcome {
     match request {
-        Request::AddVm(keys) => match vms.add(to_toml(keys)?, going) {
+        Request::AddVm(keys) => match vms.add(keys) {
             Ok(vm) => result(&OneVm { vm }),
             Err(AddError::Keys(error)) => Err(Refusal::new(Code::Vm, error.to_string())),
-            Err(AddError::Vm(error)) => Err(Refusal::new(Code::Failed, Causes(&error).to_string())),
+            Err(AddError::Terms(refusal)) => Err(refusal),
+            Err(error @ (AddError::Vm(_) | AddError::Socket(_))) => {
+                Err(Refusal::new(Code::Failed, Causes(&error).to_string()))
+            }
         },
         Request::RemoveVm(name) => match vms.remove(&name) {
             Some(vm) => result(&OneVm { vm }),
@@ -40,6 +40,10 @@ pub(super) fn handle(vms: &Vms, going: &Arc<Going>, request: Request) -> Outcome
             }
         },
         Request::ListVms => result(&AllVms { vms: vms.list() }),
+        Request::Upgrade => match vms.upgrade() {
+            Ok(()) => result(&Map::new()),
+            Err(error) => Err(Refusal::new(Code::Failed, Causes(&error).to_string())),
+        },
         Request::ListRemotes => result(&AllRemotes { remotes: vms.remotes() }),
         Request::Remote { name, order } => {
             vms.with_remote(&name, |bridge| remote(&name, bridge, order)).unwrap_or_else(|| {
@@ -106,7 +110,8 @@ fn result(result: &impl Serialize) -> Outcome {
 }
 
 /// The keys of a VM as they would stand in a file. A null is as if it was not there.
-fn to_toml(mut keys: Map<String, Value>) -> Result<toml::Table, Refusal> {
+pub(super) fn to_toml(keys: &Map<String, Value>) -> Result<toml::Table, Refusal> {
+    let mut keys = keys.clone();
     keys.retain(|_, value| !value.is_null());
     toml::Table::deserialize(Value::from(keys)).map_err(|error| {
         let message = format!("key vm: expected values that TOML has too, found another; {error}");

@@ -1,28 +1,30 @@
-//! The VMs that are being served: each has a socket, a thread that speaks vhost-user, and a place at its remote's bridge.
+//! The VMs that are being served: each has a thread that speaks vhost-user, and a place at its remote's bridge.
 //!
-//! There is one way for a VM to be served, whether it was configured or comes at run time: its socket is
-//! opened, and then it is served. Removing it goes the same way back.
+//! There is one way for a VM to be served, whether it was configured or comes at run time: the keeper opens its socket, and
+//! has its front-ends come in here. Removing it goes the same way back.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle, sleep};
 use std::time::Duration;
 
-use log::{Level, error, info};
+use log::{Level, debug, error, info};
+use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::config::{KeyError, one_more_vm};
-use super::control::{RemoteReport, VmReport};
-use super::ferry;
+use super::control::{Refusal, RemoteReport, VmReport};
 use super::plan::{Plan, VmPlan};
 use super::remotes::Remote;
-use super::serve::Going;
-use super::sockets::{self, Rights, SocketError, SocketFile, VmListener};
+use super::requests::to_toml;
 use crate::bridge::{Bridge, SlotTaken, VmConfig};
 use crate::causes::Causes;
 use crate::guest::device::{ConnectionError, serve_one};
 use crate::guest::gate::Gate;
 use crate::guest::port::QueueOwner;
+use crate::keeper::calls::KeptVm;
+use crate::keeper::channel::CallError;
+use crate::keeper::home::{Home, HomeError, VmStart};
 use crate::log_limit::LogLimit;
 
 /// Before another connection is accepted where the last one could not be, for want of descriptors or threads.
@@ -38,7 +40,13 @@ pub enum VmError {
         vm: String,
         /// What is wrong with its socket.
         #[source]
-        source: SocketError,
+        source: HomeError,
+    },
+    /// There is no VM of this name in the configuration.
+    #[error("vm {vm}: expected the name of a configured VM, found none of this name")]
+    Unknown {
+        /// The VM.
+        vm: String,
     },
     /// Its place at the remote.
     #[error("vm {vm}")]
@@ -64,51 +72,25 @@ pub enum VmError {
 
 /// Why a VM cannot be added.
 #[derive(Debug, Error)]
-pub(super) enum AddError {
+pub enum AddError {
     /// What is said of it.
     #[error(transparent)]
     Keys(#[from] Box<KeyError>),
+    /// What is said of it is not said in the terms of the configuration.
+    #[error(transparent)]
+    Terms(#[from] Refusal),
+    /// Its socket cannot be opened.
+    #[error(transparent)]
+    Socket(#[from] CallError),
     /// What it takes.
     #[error(transparent)]
     Vm(#[from] VmError),
-}
-
-/// A VM whose socket is open, but which nobody serves yet.
-pub(super) struct Opened {
-    plan: VmPlan,
-    gate: Arc<Gate>,
-    file: Option<SocketFile>,
-    /// There will be one front-end only.
-    once: bool,
-}
-
-impl Opened {
-    /// Opens the socket of a VM.
-    pub(super) fn open(plan: VmPlan) -> Result<Self, VmError> {
-        let system = |what| {
-            let vm = plan.name.clone();
-            move |source| VmError::System { vm, what, source }
-        };
-        let rights = Rights { mode: plan.mode, group: plan.group.as_ref() };
-        let socket = sockets::open(&plan.socket, rights)
-            .map_err(|source| VmError::Socket { vm: plan.name.clone(), source })?;
-        let (listener, file, once) = match socket {
-            VmListener::Listening(listener, file) => (listener, file, false),
-            VmListener::Connected(stream) => {
-                let listener = ferry::listener_for(&plan.name, stream);
-                (listener.map_err(system("the inherited connection"))?, None, true)
-            }
-        };
-        let gate = Gate::new(listener).map_err(system("an event descriptor"))?;
-        Ok(Opened { plan, gate: Arc::new(gate), file, once })
-    }
 }
 
 /// A VM that is being served.
 struct Served {
     plan: VmPlan,
     gate: Arc<Gate>,
-    file: Option<SocketFile>,
     thread: JoinHandle<()>,
 }
 
@@ -116,6 +98,7 @@ struct Served {
 pub(super) struct Vms {
     /// What the program was started with.
     configured: Plan,
+    home: Home,
     state: Mutex<State>,
 }
 
@@ -127,22 +110,41 @@ struct State {
 
 impl Vms {
     /// No VMs yet, in front of the remotes of the plan.
-    pub(super) fn new(configured: Plan, remotes: Vec<Remote>) -> Self {
-        Vms { configured, state: Mutex::new(State { remotes, served: Vec::new() }) }
+    pub(super) fn new(configured: Plan, remotes: Vec<Remote>, home: Home) -> Self {
+        Vms { configured, home, state: Mutex::new(State { remotes, served: Vec::new() }) }
     }
 
-    /// Serves a VM until it is removed, or the only front-end that it can have is gone.
-    pub(super) fn serve(&self, vm: Opened, going: &Arc<Going>) -> Result<(), VmError> {
-        self.state().serve(vm, Arc::clone(going))
+    /// Serves a VM whose socket the keeper has opened, for this worker or for one before.
+    pub(super) fn serve_again(&self, kept: KeptVm) -> Result<(), AddError> {
+        let mut state = self.state();
+        let plan = match kept.keys {
+            Some(keys) => state.one_more(&self.configured, &keys),
+            None => {
+                let configured = self.configured.vms.iter().find(|vm| vm.name == kept.name);
+                configured.cloned().ok_or(VmError::Unknown { vm: kept.name.clone() }.into())
+            }
+        };
+        Ok(state.serve(plan?, &self.home)?)
+    }
+
+    /// All VMs are there that an earlier worker may have served.
+    pub(super) fn settle(&self) {
+        self.state().remotes.iter().for_each(|remote| remote.bridge.settle());
     }
 
     /// Serves one VM more, of which these keys are said.
-    pub(super) fn add(&self, keys: toml::Table, going: &Arc<Going>) -> Result<VmReport, AddError> {
+    pub(super) fn add(&self, mut keys: Map<String, Value>) -> Result<VmReport, AddError> {
         let mut state = self.state();
-        let served: Vec<_> = state.served.iter().map(|vm| vm.plan.clone()).collect();
-        let plan = one_more_vm(keys, &self.configured, &served)?;
+        let plan = state.one_more(&self.configured, &keys)?;
         let report = self.report(&plan, false);
-        state.serve(Opened::open(plan)?, Arc::clone(going))?;
+        // A later worker is to come to the same plan, whoever is there by then.
+        keys.insert("slot".to_owned(), report.slot.into());
+        keys.insert("remote".to_owned(), report.remote.as_str().into());
+        self.home.add_vm(keys)?;
+        if let Err(error) = state.serve(plan, &self.home) {
+            self.close(&report.name);
+            return Err(error.into());
+        }
         info!("vm {}: added on {}", report.name, report.socket);
         Ok(report)
     }
@@ -151,9 +153,9 @@ impl Vms {
     pub(super) fn remove(&self, name: &str) -> Option<VmReport> {
         let mut state = self.state();
         let at = state.served.iter().position(|vm| vm.plan.name == name)?;
-        let Served { plan, gate, file, thread } = state.served.remove(at);
+        let Served { plan, gate, thread } = state.served.remove(at);
         // Nobody new comes in, whoever is in goes, and when all that is over the bridge forgets the VM.
-        drop(file);
+        self.close(name);
         gate.shut();
         if thread.join().is_err() {
             error!("vm {name}: its thread had panicked");
@@ -192,6 +194,18 @@ impl Vms {
         }
     }
 
+    /// Has the program that is installed now take over.
+    pub(super) fn upgrade(&self) -> Result<(), CallError> {
+        self.home.upgrade()
+    }
+
+    /// Has the keeper close the socket of a VM.
+    fn close(&self, name: &str) {
+        if let Err(error) = self.home.remove_vm(name) {
+            debug!("vm {name}: its socket: {}", Causes(&error));
+        }
+    }
+
     fn report(&self, plan: &VmPlan, connected: bool) -> VmReport {
         VmReport {
             name: plan.name.clone(),
@@ -214,21 +228,32 @@ pub(super) fn report(name: &str, bridge: &Bridge) -> RemoteReport {
 }
 
 impl State {
-    fn serve(&mut self, vm: Opened, going: Arc<Going>) -> Result<(), VmError> {
-        let Opened { plan, gate, file, once } = vm;
+    /// The plan of one VM more, of which these keys are said.
+    fn one_more(&self, configured: &Plan, keys: &Map<String, Value>) -> Result<VmPlan, AddError> {
+        let served: Vec<_> = self.served.iter().map(|vm| vm.plan.clone()).collect();
+        Ok(one_more_vm(to_toml(keys)?, configured, &served)?)
+    }
+
+    fn serve(&mut self, plan: VmPlan, home: &Home) -> Result<(), VmError> {
+        let start = home.vm(&plan.name).map_err(|source| VmError::Socket { vm: plan.name.clone(), source });
+        let VmStart { listener, is_connected } = start?;
+        let failed = |what| {
+            let vm = plan.name.clone();
+            move |source| VmError::System { vm, what, source }
+        };
+        let gate = Arc::new(Gate::new(listener).map_err(failed("an event descriptor"))?);
         let bridge = &self.remotes[plan.remote].bridge;
         let VmPlan { name, slot, device, policy, .. } = plan.clone();
         let owner = bridge
-            .add_vm(VmConfig { name: name.clone(), slot, vdev: device, policy, goes_on: false })
+            .add_vm(VmConfig { name: name.clone(), slot, vdev: device, policy, goes_on: is_connected })
             .map_err(|source| VmError::Slot { vm: name.clone(), source })?;
         let inside = Arc::clone(&gate);
         let thread = Builder::new().name(format!("vm {name}")).spawn(move || {
-            front_ends(&name, &inside, once, &owner);
-            drop(going);
+            front_ends(&name, &inside, &owner);
         });
         match thread {
             Ok(thread) => {
-                self.served.push(Served { plan, gate, file, thread });
+                self.served.push(Served { plan, gate, thread });
                 Ok(())
             }
             Err(source) => {
@@ -240,7 +265,7 @@ impl State {
 }
 
 /// Serves the front-ends of one VM, one after the other, until its gate is shut.
-fn front_ends(name: &str, gate: &Gate, once: bool, owner: &Arc<dyn QueueOwner>) {
+fn front_ends(name: &str, gate: &Gate, owner: &Arc<dyn QueueOwner>) {
     let mut log = LogLimit::default();
     while !gate.is_shut() {
         if let Err(error) = serve_one(name, gate, owner, &mut log) {
@@ -248,9 +273,6 @@ fn front_ends(name: &str, gate: &Gate, once: bool, owner: &Arc<dyn QueueOwner>) 
             if matches!(error, ConnectionError::Start(_)) {
                 sleep(ACCEPT_RETRY);
             }
-        }
-        if once {
-            return;
         }
     }
 }

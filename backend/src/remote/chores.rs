@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Builder;
 
+use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::dump::DumpError;
 use super::firmware::{FirmwareError, Loaded};
-use super::power::PowerError;
+use super::host::HostError;
 
 /// Something to be done.
 pub(super) type Chore = Box<dyn FnOnce() -> Done + Send>;
@@ -21,13 +22,24 @@ pub(super) type Chore = Box<dyn FnOnce() -> Done + Send>;
 /// What has become of it.
 pub(super) enum Done {
     /// Firmware is in the core's memory.
-    Loaded(Result<Loaded, FirmwareError>),
+    Loaded(Result<Loaded, LoadError>),
     /// The core has been started.
-    Started(Result<(), PowerError>),
+    Started(Result<(), HostError>),
     /// The core has been stopped.
-    Stopped(Result<(), PowerError>),
+    Stopped(Result<(), HostError>),
     /// The core's memory is in this file.
     Dumped(Result<PathBuf, DumpError>),
+}
+
+/// Why firmware is not in the core's memory.
+#[derive(Debug, Error)]
+pub(super) enum LoadError {
+    /// It cannot be had.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// It cannot be loaded.
+    #[error(transparent)]
+    Firmware(#[from] FirmwareError),
 }
 
 /// The thread, as seen by the bridge's. It ends when this is dropped, after what it is doing.

@@ -6,8 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::host::MailboxPart;
 use super::layout::StaticLayout;
-use super::mailbox::{IpccConfig, IpccNodes, IpiConfig, MuConfig, OmapConfig};
+use super::mailbox::{
+    ImxMu, IpccConfig, IpccNodes, IpiConfig, MuConfig, OmapConfig, OmapMailbox, Stm32Ipcc, WantedRegisters,
+    ZynqmpIpi,
+};
 use super::memory::Access;
 use super::power::Switch;
 use super::presence::Presence;
@@ -100,6 +104,29 @@ pub enum HardwareMailbox {
     },
     /// Zynq UltraScale+ inter-processor interrupt.
     ZynqmpIpi(IpiConfig),
+}
+
+impl HardwareMailbox {
+    /// The registers that a UIO device of this mailbox must map; none where the mailbox has no such part.
+    pub fn registers(&self, part: MailboxPart) -> Option<WantedRegisters<'_>> {
+        match (self, part) {
+            (HardwareMailbox::ImxMu { address, config }, MailboxPart::First) => {
+                Some(ImxMu::registers(*address, *config))
+            }
+            (HardwareMailbox::Stm32Ipcc { address, nodes, .. }, MailboxPart::First) => {
+                Some(Stm32Ipcc::registers(*address, nodes))
+            }
+            (HardwareMailbox::Stm32Ipcc { address, nodes, .. }, MailboxPart::Second) => {
+                Stm32Ipcc::transmit_registers(*address, nodes)
+            }
+            (HardwareMailbox::Omap { address, .. }, MailboxPart::First) => {
+                Some(OmapMailbox::registers(*address))
+            }
+            (HardwareMailbox::ZynqmpIpi(config), MailboxPart::First) => Some(ZynqmpIpi::registers(*config)),
+            (HardwareMailbox::ZynqmpIpi(config), MailboxPart::Second) => Some(ZynqmpIpi::buffer(*config)),
+            (HardwareMailbox::ImxMu { .. } | HardwareMailbox::Omap { .. }, MailboxPart::Second) => None,
+        }
+    }
 }
 
 /// How the vrings of a remote core are found.

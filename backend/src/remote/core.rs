@@ -24,6 +24,7 @@ mod seek;
 
 use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -33,6 +34,7 @@ use self::saved::Memory;
 use super::attach::Attachment;
 use super::chores::Chores;
 use super::config::{MailboxConfig, RemoteConfig};
+use super::host::{Direct, Host};
 use super::link::Mapped;
 use super::mailbox::{Mailbox, Request, Signals};
 use super::presence::Presence;
@@ -65,6 +67,7 @@ enum Phase {
 #[derive(Debug)]
 pub struct RemoteCore {
     config: RemoteConfig,
+    host: Arc<dyn Host>,
     phase: Phase,
     mailbox: Option<Box<dyn Mailbox>>,
     /// A closed mailbox whose descriptor somebody may still be waiting for.
@@ -78,6 +81,8 @@ pub struct RemoteCore {
     /// Whether that is because it does not answer; the mailbox is as it was.
     is_silent: bool,
     chores: Option<Chores>,
+    /// Firmware that was named at run time, instead of what is configured.
+    firmware: Option<PathBuf>,
     /// Where the firmware that was loaded has its table.
     table_of_firmware: Option<u64>,
     /// Whether it has been started by us and has not said that it is ready yet.
@@ -136,6 +141,7 @@ impl RemoteCore {
         };
         let timer = matches!(phase, Phase::Up).then_some(now);
         RemoteCore {
+            host: Arc::new(Direct::new(&config)),
             config,
             phase,
             mailbox: None,
@@ -146,6 +152,7 @@ impl RemoteCore {
             is_cut_off: false,
             is_silent: false,
             chores: None,
+            firmware: None,
             table_of_firmware: None,
             expects_ready: false,
             is_ready: false,
@@ -181,6 +188,13 @@ impl RemoteCore {
     #[must_use]
     pub fn known_by(mut self, presence: Arc<Presence>) -> Self {
         self.presence = Some(presence);
+        self
+    }
+
+    /// The same core, for which another host opens files and throws the switch than this process itself.
+    #[must_use]
+    pub fn served_by(mut self, host: Arc<dyn Host>) -> Self {
+        self.host = host;
         self
     }
 
@@ -421,7 +435,10 @@ impl RemoteCore {
 
     /// Keeps the mailbox until nobody waits for it any more.
     fn retire_mailbox(&mut self) {
-        let mailbox = self.mailbox.take();
+        let mut mailbox = self.mailbox.take();
+        if let Some(mailbox) = &mut mailbox {
+            mailbox.hang_up();
+        }
         // Where one is kept already, this one was opened since, and nobody has begun to wait for it.
         if self.retired.is_none() {
             self.retired = mailbox;

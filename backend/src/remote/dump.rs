@@ -17,7 +17,6 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use log::warn;
 use object::elf::{
     ELFCLASS64, ELFDATA2LSB, ELFMAG, ELFOSABI_NONE, EM_NONE, ET_CORE, EV_CURRENT, FileHeader64, Ident,
     NoteHeader32, NoteType, PF_R, PF_W, PF_X, PN_XNUM, PT_LOAD, PT_NOTE, ProgramHeader64, ProgramType,
@@ -27,9 +26,10 @@ use object::pod::{bytes_of, bytes_of_slice};
 use object::{LittleEndian, U16, U32, U64};
 use thiserror::Error;
 
+use super::host::{Host, HostError};
 use super::memory::{CarveoutSlice, Carveouts};
 
-pub use files::MAX_DUMPS;
+pub use files::{MAX_DUMPS, Shelf};
 
 /// Bytes that are copied at a time.
 const CHUNK: usize = 64 * 1024;
@@ -57,13 +57,31 @@ pub enum DumpError {
         #[source]
         source: io::Error,
     },
-    /// It could not be written, or not be brought to the disk.
+    /// The host gives no file for it, or does not keep it.
+    #[error(transparent)]
+    Host(Box<HostError>),
+    /// There is no dump that could be ended.
+    #[error("there is no core dump that has been begun in {directory}", directory = directory.display())]
+    NotBegun {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// It could not be written.
     #[error("cannot write a core dump of {size} bytes to {directory}; is there room?", directory = directory.display())]
     Write {
         /// The directory.
         directory: PathBuf,
         /// How large it was to be, in bytes.
         size: u64,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// It could not be brought to the disk.
+    #[error("cannot bring a core dump to the disk in {directory}; is there room?", directory = directory.display())]
+    Sync {
+        /// The directory.
+        directory: PathBuf,
         /// What the system said.
         #[source]
         source: io::Error,
@@ -79,38 +97,30 @@ pub enum DumpError {
     },
 }
 
-/// Dumps the memory of `remote`, as it is called in the configuration, to a new file in `directory` that only its owner
-/// may read, and removes its oldest dumps beyond [`MAX_DUMPS`]. Returns the file:
-/// `REMOTE-YYYYMMDD-HHMMSS.core`, in UTC, with `-2` and so on before the dot if there is one of that second.
+/// Dumps the memory of `remote`, as it is called in the configuration, to a file on the [`Shelf`] that the host has in
+/// `directory`. Returns the file.
 ///
 /// # Errors
 /// A directory that cannot be written to, a disk that is full. There is no new file then.
 pub fn dump(
+    host: &dyn Host,
     carveouts: &Carveouts,
     remote: &str,
     directory: &Path,
-    now: Timestamp,
 ) -> Result<PathBuf, DumpError> {
+    let asked = |error| DumpError::Host(Box::new(error));
     let regions: Vec<_> = carveouts.slices().collect();
-    let headers = headers(&regions, &note(remote, now))?;
-    let size = headers.len() as u64 + regions.iter().map(|(_, memory)| memory.len() as u64).sum::<u64>();
-
-    let create_failed = |source| DumpError::Create { directory: directory.to_owned(), source };
-    files::remove_parts(directory, remote).map_err(create_failed)?;
-    let part = files::create_part(directory, remote).map_err(create_failed)?;
-    write(part.as_file(), &headers, &regions).map_err(|source| DumpError::Write {
-        directory: directory.to_owned(),
-        size,
-        source,
-    })?;
-    let path = files::give_name(part, directory, remote, now)
-        .map_err(|(path, source)| DumpError::Name { path, source })?;
-    if let Err(error) = files::remove_oldest(directory, remote, &path) {
-        warn!("remote {remote}: old core dumps in {} are not removed: {error}", directory.display());
+    let headers = headers(&regions, &note(remote, Timestamp::now()))?;
+    let file = host.begin_dump().map_err(asked)?;
+    if let Err(source) = write(&file, &headers, &regions) {
+        host.drop_dump().map_err(asked)?;
+        let size = headers.len() as u64 + regions.iter().map(|(_, memory)| memory.len() as u64).sum::<u64>();
+        return Err(DumpError::Write { directory: directory.to_owned(), size, source });
     }
-    Ok(path)
+    host.keep_dump().map_err(asked)
 }
 
+/// Everything of the file's content.
 fn write(mut file: &File, headers: &[u8], regions: &[(u64, CarveoutSlice)]) -> io::Result<()> {
     file.write_all(headers)?;
     let mut chunk = vec![0; CHUNK];
@@ -121,7 +131,7 @@ fn write(mut file: &File, headers: &[u8], regions: &[(u64, CarveoutSlice)]) -> i
             file.write_all(chunk)?;
         }
     }
-    file.sync_all()
+    Ok(())
 }
 
 /// All of the file that comes before the memory.

@@ -11,10 +11,9 @@
 #[cfg(test)]
 mod tests;
 
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use log::warn;
@@ -22,7 +21,6 @@ use object::LittleEndian;
 use object::elf::{FileHeader32, FileHeader64, PT_LOAD, SHT_NOBITS};
 use object::read::FileKind;
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
-use rustix::fs::OFlags;
 use thiserror::Error;
 
 use super::memory::{CarveoutError, Carveouts, before_kick};
@@ -71,6 +69,12 @@ pub enum FirmwareError {
         path: PathBuf,
         /// Its first bytes, escaped.
         found: String,
+    },
+    /// A core dump of some program.
+    #[error("{path} is a core dump, expected firmware; name the ELF file that was linked", path = path.display())]
+    CoreDump {
+        /// The file.
+        path: PathBuf,
     },
     /// An ELF file that is damaged or for a big-endian core.
     #[error(
@@ -192,17 +196,13 @@ struct Segment {
 }
 
 impl Firmware {
-    /// Reads firmware and checks all that can be checked without knowing the memory it is for.
+    /// Reads firmware and checks all that can be checked without knowing the memory it is for. `path` is what the file is
+    /// called.
     ///
     /// # Errors
     /// A file that cannot be read, is too large, or is no ELF file with segments that are whole.
-    pub fn read(path: &Path) -> Result<Self, FirmwareError> {
+    pub fn read(path: &Path, file: &File) -> Result<Self, FirmwareError> {
         let failed = |source| FirmwareError::Read { path: path.to_owned(), source };
-        // A pipe would have its open wait for a writer.
-        let file = OpenOptions::new().read(true).custom_flags(nonblocking()).open(path).map_err(failed)?;
-        if !file.metadata().map_err(failed)?.is_file() {
-            return Err(FirmwareError::NotAFile { path: path.to_owned() });
-        }
         let mut bytes = Vec::new();
         let read = file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
         if read as u64 > MAX_FILE {
@@ -242,10 +242,7 @@ impl Firmware {
         match FileKind::parse(&*bytes) {
             Ok(FileKind::Elf32) => Self::parse_class::<FileHeader32<LittleEndian>>(path, bytes),
             Ok(FileKind::Elf64) => Self::parse_class::<FileHeader64<LittleEndian>>(path, bytes),
-            _ => Err(FirmwareError::NotElf {
-                path: path.to_owned(),
-                found: bytes[..bytes.len().min(4)].escape_ascii().to_string(),
-            }),
+            _ => Err(FirmwareError::not_elf(path, &bytes)),
         }
     }
 
@@ -282,6 +279,14 @@ impl Firmware {
             });
         let loaded = Loaded { entry: header.e_entry(endian).into(), table };
         Ok(Firmware { path: path.to_owned(), bytes, segments, loaded })
+    }
+}
+
+impl FirmwareError {
+    /// For a file that starts with these bytes.
+    pub(super) fn not_elf(path: &Path, bytes: &[u8]) -> Self {
+        let found = bytes[..bytes.len().min(4)].escape_ascii().to_string();
+        FirmwareError::NotElf { path: path.to_owned(), found }
     }
 }
 
@@ -338,8 +343,4 @@ fn loaded_place<Header: SectionHeader<Endian = LittleEndian>>(
 fn within(offset: u64, len: u64, end: usize) -> Option<Range<usize>> {
     let range = usize::try_from(offset).ok()?..usize::try_from(offset.checked_add(len)?).ok()?;
     (range.end <= end).then_some(range)
-}
-
-fn nonblocking() -> i32 {
-    OFlags::NONBLOCK.bits().cast_signed()
 }

@@ -3,54 +3,28 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 
 use log::debug;
 use thiserror::Error;
 
 use super::config::{HardwareMailbox, MailboxConfig, MemoryConfig, MemoryFile};
-use super::mailbox::{
-    HardwareError, ImxMu, Mailbox, OmapMailbox, SocketMailbox, Stm32Ipcc, UioDevices, UioError, ZynqmpIpi,
-};
-use super::memory::{CarveoutError, Carveouts, Region, open_uncached};
+use super::host::{Host, HostError, MailboxPart, MemoryPlace};
+use super::mailbox::{HardwareError, ImxMu, Mailbox, OmapMailbox, SocketMailbox, Stm32Ipcc, ZynqmpIpi};
+use super::memory::{CarveoutError, Carveouts, Region};
 use crate::causes::Causes;
 
 /// Why a remote core cannot be reached.
 #[derive(Debug, Error)]
 pub(super) enum LinkError {
-    /// Its doorbell socket.
-    #[error("cannot connect to its doorbell socket {path}", path = path.display())]
-    Connect {
-        /// The socket.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
+    /// The host does not give what is asked for.
+    #[error(transparent)]
+    Host(#[from] HostError),
     /// A doorbell connection that was given.
     #[error("cannot use its doorbell connection")]
     Stream(#[source] io::Error),
     /// Its mailbox.
     #[error("cannot use its mailbox")]
     Mailbox(#[from] HardwareError),
-    /// The UIO device that should map its memory.
-    #[error("cannot use its memory at physical address {address:#x}")]
-    Uio {
-        /// The address.
-        address: u64,
-        /// What is wrong.
-        #[source]
-        source: UioError,
-    },
-    /// A memory file.
-    #[error("cannot open its memory {path}", path = path.display())]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
     /// What is in a memory file.
     #[error("cannot use its memory {file}")]
     Memory {
@@ -71,76 +45,67 @@ pub(super) struct Mapped {
 }
 
 /// Opens the mailbox.
-pub(super) fn open_mailbox(config: &mut MailboxConfig) -> Result<Box<dyn Mailbox>, LinkError> {
-    let devices = UioDevices::default();
-    Ok(match config {
-        MailboxConfig::Path(path) => Box::new(
-            SocketMailbox::connect(path)
-                .map_err(|source| LinkError::Connect { path: path.clone(), source })?,
-        ),
+pub(super) fn open_mailbox(
+    host: &dyn Host,
+    config: &mut MailboxConfig,
+) -> Result<Box<dyn Mailbox>, LinkError> {
+    let hardware = match config {
+        MailboxConfig::Path(_) => {
+            let mailbox = SocketMailbox::new(host.doorbell()?);
+            return Ok(Box::new(mailbox.map_err(LinkError::Stream)?));
+        }
         MailboxConfig::Stream(stream) => {
             let stream =
                 stream.take().ok_or_else(|| LinkError::Stream(io::ErrorKind::NotConnected.into()))?;
-            Box::new(SocketMailbox::new(stream).map_err(LinkError::Stream)?)
+            return Ok(Box::new(SocketMailbox::new(stream).map_err(LinkError::Stream)?));
         }
-        MailboxConfig::Hardware(HardwareMailbox::ImxMu { address, config }) => {
-            Box::new(ImxMu::open(&devices, *address, *config)?)
+        MailboxConfig::Hardware(hardware) => hardware,
+    };
+    let first = host.mailbox(MailboxPart::First)?;
+    let second = hardware.registers(MailboxPart::Second).map(|_| host.mailbox(MailboxPart::Second));
+    let second = second.transpose()?;
+    Ok(match hardware {
+        HardwareMailbox::ImxMu { config, .. } => Box::new(ImxMu::open(first, *config)?),
+        HardwareMailbox::Stm32Ipcc { config, .. } => {
+            Box::new(Stm32Ipcc::open(first, second, config.clone())?)
         }
-        MailboxConfig::Hardware(HardwareMailbox::Stm32Ipcc { address, nodes, config }) => {
-            Box::new(Stm32Ipcc::open(&devices, *address, nodes, config.clone())?)
-        }
-        MailboxConfig::Hardware(HardwareMailbox::Omap { address, config }) => {
-            Box::new(OmapMailbox::open(&devices, *address, *config)?)
-        }
-        MailboxConfig::Hardware(HardwareMailbox::ZynqmpIpi(config)) => {
-            Box::new(ZynqmpIpi::open(&devices, *config)?)
+        HardwareMailbox::Omap { config, .. } => Box::new(OmapMailbox::open(first, *config)?),
+        HardwareMailbox::ZynqmpIpi(config) => {
+            let buffer = second.expect("a part that this mailbox has");
+            Box::new(ZynqmpIpi::open(first, &buffer, *config)?)
         }
     })
 }
 
-/// A region's file, and where it starts there.
-struct Source {
-    file: File,
-    /// What is to be given to `mmap`, in bytes.
-    offset: u64,
-    /// Bytes from there to the region.
-    skipped: u64,
-    /// The file, for people.
-    name: String,
-}
-
-fn open_region(memory: &MemoryConfig) -> Result<Source, LinkError> {
-    let offset = memory.offset;
-    Ok(match &memory.file {
-        MemoryFile::Path(path) => {
-            Source { file: open(path)?, offset, skipped: 0, name: path.display().to_string() }
-        }
+fn open_region(
+    host: &dyn Host,
+    index: usize,
+    memory: &MemoryConfig,
+) -> Result<(File, MemoryPlace), LinkError> {
+    match &memory.file {
+        MemoryFile::Path(_) | MemoryFile::Uio => Ok(host.memory(index)?),
         MemoryFile::Open(file) => {
             let file = file.try_clone().map_err(LinkError::Stream)?;
-            Source { file, offset, skipped: 0, name: "(built in)".to_owned() }
+            Ok((file, MemoryPlace { offset: memory.offset, skipped: 0, name: "(built in)".to_owned() }))
         }
-        MemoryFile::Uio => {
-            let address = memory.physical_address;
-            let uio = |source| LinkError::Uio { address, source };
-            let map = UioDevices::default().find(address, memory.size as u64, None).map_err(uio)?;
-            let file = map.open().map_err(uio)?;
-            let name = map.device.display().to_string();
-            Source { file, offset: map.file_offset(), skipped: map.offset, name }
-        }
-    })
+    }
 }
 
 /// Maps the memory, unless what is mapped already is still the same. Returns whether it is new.
-pub(super) fn map(config: &[MemoryConfig], mapped: &mut Option<Mapped>) -> Result<bool, LinkError> {
+pub(super) fn map(
+    host: &dyn Host,
+    config: &[MemoryConfig],
+    mapped: &mut Option<Mapped>,
+) -> Result<bool, LinkError> {
     let mut files = Vec::new();
-    for memory in config {
-        match open_region(memory) {
-            Ok(source) => files.push((memory, source)),
+    for (index, memory) in config.iter().enumerate() {
+        match open_region(host, index, memory) {
+            Ok((file, place)) => files.push((memory, file, place)),
             Err(error) if memory.is_optional => debug!("done without: {}", Causes(&error)),
             Err(error) => return Err(error),
         }
     }
-    let identity = files.iter().map(|(_, Source { file, offset, skipped, .. })| {
+    let identity = files.iter().map(|(_, file, MemoryPlace { offset, skipped, .. })| {
         let place = offset.saturating_add(*skipped);
         file.metadata().map_or((0, 0, place), |data| (data.dev(), data.ino(), place))
     });
@@ -149,7 +114,7 @@ pub(super) fn map(config: &[MemoryConfig], mapped: &mut Option<Mapped>) -> Resul
         return Ok(false);
     }
     let mut regions = Vec::new();
-    for (memory, Source { file, offset, skipped, name }) in files {
+    for (memory, file, MemoryPlace { offset, skipped, name }) in files {
         let device_address = memory.device_address;
         // What does not fit into the address space cannot be mapped either, and is refused there.
         let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
@@ -163,9 +128,4 @@ pub(super) fn map(config: &[MemoryConfig], mapped: &mut Option<Mapped>) -> Resul
     }
     *mapped = Some(Mapped { carveouts: Carveouts::new(regions), identity });
     Ok(true)
-}
-
-fn open(path: &Path) -> Result<File, LinkError> {
-    let file = open_uncached(path);
-    file.map_err(|source| LinkError::Open { path: path.to_owned(), source })
 }

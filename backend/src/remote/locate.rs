@@ -1,13 +1,11 @@
 //! Where the resource table of a core is that runs already.
 
-use std::io;
-use std::path::Path;
-
 use thiserror::Error;
 
 use super::config::VringsConfig;
+use super::host::{Host, HostError};
 use super::layout::Layout;
-use super::memory::{self, CarveoutError, Carveouts, open_uncached};
+use super::memory::{CarveoutError, Carveouts};
 
 /// `struct rsc_tbl_data` of Linux `drivers/remoteproc/xlnx_r5_remoteproc.c`, packed: offsets in bytes.
 mod header {
@@ -18,9 +16,6 @@ mod header {
     /// "xamp" (`RSC_TBL_XLNX_MAGIC`).
     pub(super) const XAMP: u32 = 0x7861_6D70;
 }
-
-/// Where the registers of the machine are, by their physical addresses.
-const DEV_MEM: &str = "/dev/mem";
 
 /// Why nobody knows where the table is.
 #[derive(Debug, Error)]
@@ -48,25 +43,8 @@ pub(super) enum LocateError {
         complement: u32,
     },
     /// The register cannot be read.
-    #[error(
-        "cannot open {DEV_MEM} to read the register at {register:#x}, which has the address of the resource table"
-    )]
-    OpenRegister {
-        /// Physical address of the register.
-        register: u64,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The register cannot be mapped.
-    #[error("cannot read the register at {register:#x}, which has the address of the resource table")]
-    MapRegister {
-        /// Physical address of the register.
-        register: u64,
-        /// Why.
-        #[source]
-        source: CarveoutError,
-    },
+    #[error(transparent)]
+    Register(#[from] HostError),
     /// The register has no address.
     #[error(
         "the register at {register:#x} has no address of a resource table: found {found:#x}; has the bootloader started \
@@ -86,12 +64,13 @@ pub(super) fn layout(
     config: VringsConfig,
     memory: &Carveouts,
     of_firmware: Option<u64>,
+    host: &dyn Host,
 ) -> Result<Layout, LocateError> {
     let address = match config {
         VringsConfig::Table(address) => address,
         VringsConfig::TableOfFirmware => of_firmware.ok_or(LocateError::NotInFirmware)?,
         VringsConfig::TableByHeader(address) => by_header(memory, address)?,
-        VringsConfig::TableByRegister { register, mask } => by_register(Path::new(DEV_MEM), register, mask)?,
+        VringsConfig::TableByRegister { register, mask } => by_register(host, register, mask)?,
         VringsConfig::Static(layout) => return Ok(Layout::Static(layout)),
     };
     Ok(Layout::Table { address })
@@ -108,10 +87,8 @@ fn by_header(memory: &Carveouts, address: u64) -> Result<u64, LocateError> {
 }
 
 /// The way of the STM32: whoever starts the core leaves the table's device address in a backup register.
-fn by_register(file: &Path, register: u64, mask: u32) -> Result<u64, LocateError> {
-    let file = open_uncached(file).map_err(|source| LocateError::OpenRegister { register, source })?;
-    let memory = memory::register(&file, register);
-    let found = memory.map_err(|source| LocateError::MapRegister { register, source })?.read_u32(0);
+fn by_register(host: &dyn Host, register: u64, mask: u32) -> Result<u64, LocateError> {
+    let found = host.table_register()?;
     match found & mask {
         0 => Err(LocateError::EmptyRegister { register, found }),
         address => Ok(address.into()),
@@ -120,13 +97,21 @@ fn by_register(file: &Path, register: u64, mask: u32) -> Result<u64, LocateError
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
-    use rustix::param::page_size;
-
+    use super::super::host::{Answer, Request, Told};
     use super::super::memory::Access;
     use super::super::memory::testing::carveouts;
     use super::*;
+
+    /// A host that has nothing but the register, with this in it.
+    #[derive(Debug)]
+    struct Register(u32);
+
+    impl Host for Register {
+        fn ask(&self, request: &Request) -> Result<Answer, HostError> {
+            assert_eq!(*request, Request::TableRegister);
+            Ok(Told::Value(self.0).into())
+        }
+    }
 
     #[test]
     fn a_header_with_its_magic_numbers_names_the_table() {
@@ -138,38 +123,39 @@ mod tests {
         header.write_u32(12, 0x100);
         header.write_u64(16, 0x3ED0_0100);
         let config = VringsConfig::TableByHeader(0x3ED0_0000);
-        assert_eq!(layout(config, &memory, None).unwrap(), Layout::Table { address: 0x3ED0_0100 });
+        assert_eq!(
+            layout(config, &memory, None, &Register(0)).unwrap(),
+            Layout::Table { address: 0x3ED0_0100 }
+        );
 
         header.write_u32(8, 0);
-        let error = layout(config, &memory, None).unwrap_err().to_string();
+        let error = layout(config, &memory, None, &Register(0)).unwrap_err().to_string();
         assert!(error.contains("found 0x78616d70 and 0x0"), "{error}");
         let outside = VringsConfig::TableByHeader(0x3ED0_0FF0);
-        assert!(matches!(layout(outside, &memory, None), Err(LocateError::HeaderOutside(_))));
+        assert!(matches!(layout(outside, &memory, None, &Register(0)), Err(LocateError::HeaderOutside(_))));
     }
 
     #[test]
     fn a_register_holds_the_address_of_the_table_once_the_core_was_started() {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        let mut registers = vec![0; 2 * page_size()];
-        let at = page_size() + 0x144;
-        registers[at..at + 4].copy_from_slice(&0x1000_0400_u32.to_le_bytes());
-        file.write_all(&registers).unwrap();
-        assert_eq!(by_register(file.path(), at as u64, u32::MAX).unwrap(), 0x1000_0400);
-        let empty = by_register(file.path(), at as u64 + 4, u32::MAX).unwrap_err();
-        assert!(matches!(empty, LocateError::EmptyRegister { found: 0, .. }), "{empty}");
-        let beyond = by_register(file.path(), 4 * page_size() as u64, u32::MAX);
-        assert!(matches!(beyond, Err(LocateError::MapRegister { .. })));
+        let memory = carveouts(0x1000, 0x1000_0000, Access::Normal);
+        let held = |value, mask| {
+            let config = VringsConfig::TableByRegister { register: 0x5C00_A144, mask };
+            layout(config, &memory, None, &Register(value))
+        };
+        assert_eq!(held(0x1000_0401, !1).unwrap(), Layout::Table { address: 0x1000_0400 });
+        let empty = held(1, !1).unwrap_err();
+        assert!(matches!(empty, LocateError::EmptyRegister { found: 1, .. }), "{empty}");
     }
 
     #[test]
     fn firmware_without_a_table_is_told_apart() {
         let memory = Carveouts::default();
         assert_eq!(
-            layout(VringsConfig::TableOfFirmware, &memory, Some(64)).unwrap(),
+            layout(VringsConfig::TableOfFirmware, &memory, Some(64), &Register(0)).unwrap(),
             Layout::Table { address: 64 }
         );
         assert!(matches!(
-            layout(VringsConfig::TableOfFirmware, &memory, None),
+            layout(VringsConfig::TableOfFirmware, &memory, None, &Register(0)),
             Err(LocateError::NotInFirmware)
         ));
     }

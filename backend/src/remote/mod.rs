@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`core`] | the life of a remote core: starting, attaching, losing, recovering, stopping |
 //! | [`config`] | what has to be known of it beforehand |
+//! | [`host`] | the one door to files, devices and commands |
 //! | `link` | reaching it: its mailbox and its memory |
 //! | [`recovery`] | what is done about a crash, how often, how soon |
 //! | [`watch`], `watchdog` | noticing that it is not well |
@@ -35,6 +36,7 @@ pub mod config;
 pub mod core;
 pub mod dump;
 pub mod firmware;
+pub mod host;
 pub mod layout;
 mod link;
 mod locate;

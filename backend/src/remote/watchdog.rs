@@ -4,10 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::Path;
-
-use rustix::fs::OFlags;
+use std::os::unix::fs::FileTypeExt;
 
 /// What re-arms the interrupt of a UIO device (Linux `drivers/uio/uio.c`, `irqcontrol`).
 const RE_ARM: [u8; 4] = 1_u32.to_ne_bytes();
@@ -23,9 +20,8 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
-        let device = File::options().read(true).write(true).custom_flags(flags).open(path)?;
+    /// Takes a device that is open and does not block.
+    pub(super) fn new(device: File) -> io::Result<Self> {
         let is_armed = device.metadata()?.file_type().is_char_device();
         let mut watchdog = Watchdog { device, is_armed, is_deaf: false };
         if is_armed {

@@ -46,46 +46,65 @@ pub struct CoreThread {
 /// # Errors
 /// The configuration cannot work, or the system gives no memory, socket pair or thread.
 pub fn spawn_loopback(config: Config) -> Result<Loopback, StartError> {
-    let memory = Memory::memfd(&config.layout()?)?;
-    let shared = memory.file().try_clone().map_err(StartError::Loop)?;
-    let core = SoftCore::new(config, memory)?;
-    let layout = core.layout().clone();
-    let Started { doorbell, control, thread } = start(core).map_err(StartError::Loop)?;
-    Ok(Loopback {
-        memory: shared,
-        size: layout.size(),
-        device_address: layout.device_address(),
-        table_address: layout.table_address(),
-        pool_address: layout.pool_address(),
-        doorbell,
-        control,
-        thread,
-    })
+    PreparedLoopback::new(config)?.start()
 }
 
-struct Started {
-    doorbell: UnixStream,
-    control: UnixStream,
-    thread: CoreThread,
+/// A core with all that it needs but a thread.
+#[derive(Debug)]
+pub struct PreparedLoopback {
+    core: SoftCore,
+    shared: File,
+    doorbell: (UnixStream, UnixStream),
+    control: (UnixStream, UnixStream),
+    stop: OwnedFd,
 }
 
-fn start(core: SoftCore) -> io::Result<Started> {
-    let (doorbell, core_doorbell) = UnixStream::pair()?;
-    let (control, core_control) = UnixStream::pair()?;
-    let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-    let answers = core_control.try_clone()?;
-    let mut runner = Runner::new(
-        core,
-        Doorbell::connected(core_doorbell)?,
-        Some(Control::new(core_control.into(), answers.into())),
-        stop.try_clone()?,
-    );
+impl PreparedLoopback {
+    /// Makes the core and its memory.
+    ///
+    /// # Errors
+    /// As of [`spawn_loopback`], but for the thread.
+    pub fn new(config: Config) -> Result<Self, StartError> {
+        let memory = Memory::memfd(&config.layout()?)?;
+        let shared = memory.file().try_clone().map_err(StartError::Loop)?;
+        let core = SoftCore::new(config, memory)?;
+        let pair = || UnixStream::pair().map_err(StartError::Loop);
+        let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let stop = stop.map_err(|error| StartError::Loop(error.into()))?;
+        Ok(PreparedLoopback { core, shared, doorbell: pair()?, control: pair()?, stop })
+    }
+
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system gives none.
+    pub fn start(self) -> Result<Loopback, StartError> {
+        let layout = self.core.layout().clone();
+        let (doorbell, control) = (self.doorbell.0, self.control.0);
+        let thread = run(self.core, self.doorbell.1, self.control.1, self.stop).map_err(StartError::Loop)?;
+        Ok(Loopback {
+            memory: self.shared,
+            size: layout.size(),
+            device_address: layout.device_address(),
+            table_address: layout.table_address(),
+            pool_address: layout.pool_address(),
+            doorbell,
+            control,
+            thread,
+        })
+    }
+}
+
+fn run(core: SoftCore, doorbell: UnixStream, control: UnixStream, stop: OwnedFd) -> io::Result<CoreThread> {
+    let answers = control.try_clone()?;
+    let control = Control::new(control.into(), answers.into());
+    let mut runner = Runner::new(core, Doorbell::connected(doorbell)?, Some(control), stop.try_clone()?);
     let handle = std::thread::Builder::new().name("softcore".to_owned()).spawn(move || {
         if let Err(error) = runner.run() {
             log::error!("the loopback core has ended: {error}");
         }
     })?;
-    Ok(Started { doorbell, control, thread: CoreThread { stop, handle: Some(handle) } })
+    Ok(CoreThread { stop, handle: Some(handle) })
 }
 
 impl Drop for CoreThread {

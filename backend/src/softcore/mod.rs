@@ -51,7 +51,7 @@ pub use control::Control;
 pub use core::{SoftCore, StartError};
 pub use desk::AddressTaken;
 pub use doorbell::{Bells, Doorbell, DoorbellError, bell};
-pub use loopback::{CoreThread, Loopback, spawn_loopback};
+pub use loopback::{CoreThread, Loopback, PreparedLoopback, spawn_loopback};
 pub use memory::{Memory, MemoryError};
 pub use pass::Served;
 pub use runner::Runner;

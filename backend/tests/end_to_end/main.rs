@@ -11,6 +11,7 @@ mod exclusive;
 mod frontends;
 mod harness_itself;
 mod hostile;
+mod keeper;
 mod life;
 mod program;
 mod remote;

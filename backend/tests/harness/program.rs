@@ -1,15 +1,20 @@
-//! The program under test in a process of its own.
+//! The program under test in two processes of its own: the keeper, and the worker that it starts.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::ops::{Deref, DerefMut};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+
+use super::driver::PATIENCE;
 use super::process::Process;
 
-/// What a process holds that must not grow.
+/// What processes hold that must not grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Footprint {
     /// Open file descriptors.
@@ -67,9 +72,66 @@ impl Program {
         reasons.filter_map(|(count, reason)| Some((reason.to_owned(), count.parse().ok()?))).collect()
     }
 
-    /// What it holds now.
+    /// The process of its worker, if there is one.
+    pub fn worker(&self) -> Option<Pid> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.id())).ok()?;
+        let children =
+            tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+        let children: String = children.collect();
+        Pid::from_raw(children.split_ascii_whitespace().next()?.parse().ok()?)
+    }
+
+    /// Kills its worker without any warning, and waits until that is gone. Returns which one it was.
+    pub fn kill_worker(&self) -> Pid {
+        let worker = self.worker().expect("a worker");
+        let process = pidfd_open(worker, PidfdFlags::empty()).expect("a live worker");
+        pidfd_send_signal(&process, Signal::KILL).expect("SIGKILL sent");
+        wait_for_end(&process);
+        worker
+    }
+
+    /// Waits until another worker than this one serves.
+    pub fn wait_other_worker(&self, than: Pid, nth: usize) -> Pid {
+        self.wait_log_again(READY, nth);
+        let worker = self.worker().expect("a worker");
+        assert_ne!(worker, than);
+        worker
+    }
+
+    /// Ends both processes without any warning.
+    pub fn kill(&mut self) {
+        // The keeper is not to start another worker, nor the worker to see it go.
+        kill_process(Pid::from_raw(self.id().cast_signed()).expect("not 0"), Signal::STOP)
+            .expect("SIGSTOP sent");
+        self.kill_worker();
+        self.0.kill();
+    }
+
+    /// What both processes hold now.
     pub fn footprint(&self) -> Footprint {
-        let proc = format!("/proc/{}", self.id());
+        let keeper = Footprint::of(self.id());
+        let worker = Footprint::of(self.worker().expect("a worker").as_raw_nonzero().get().cast_unsigned());
+        Footprint {
+            fds: keeper.fds + worker.fds,
+            threads: keeper.threads + worker.threads,
+            mappings: keeper.mappings + worker.mappings,
+            resident: keeper.resident + worker.resident,
+        }
+    }
+}
+
+/// Waits until a process is gone.
+pub fn wait_for_end(process: &OwnedFd) {
+    let limit = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
+    let mut ended = [PollFd::new(process, PollFlags::IN)];
+    let ready = rustix::io::retry_on_intr(|| poll(&mut ended, Some(&limit))).expect("poll");
+    assert_eq!(ready, 1, "stuck: a process does not end within {PATIENCE:?}");
+}
+
+impl Footprint {
+    /// What a process holds now.
+    fn of(process: u32) -> Self {
+        let proc = format!("/proc/{process}");
         let count =
             |what: &str| fs::read_dir(format!("{proc}/{what}")).expect("directory of a live process").count();
         let status = fs::read_to_string(format!("{proc}/status")).expect("status of a live process");

@@ -4,31 +4,32 @@ use std::fs::File;
 use std::io;
 
 use log::error;
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use thiserror::Error;
 
 use super::CoreRecord;
+use super::area::Area;
 use crate::causes::Causes;
 use crate::remote::core::SavedCore;
 use crate::remote::memory::{Access, CarveoutError, CarveoutSlice, Carveouts, Region};
 
-/// Bytes of an area. Nearly all of it is a hole in the file: only what is written to takes memory.
+/// Bytes of an area.
 const AREA: usize = 64 << 20;
+/// Areas: one for the core, and one for each of its devices.
+const AREAS: usize = 1 + 8;
 
-/// The state memory of one remote core: a file that nobody else writes to.
+/// The state memory of one remote core: a file of [`SIZE`](Self::SIZE) bytes that nobody else writes to.
 #[derive(Debug)]
 pub struct State(File);
 
 /// Why state memory cannot be used.
 #[derive(Debug, Error)]
 pub enum StateError {
-    /// It has no size, or cannot be made larger.
-    #[error("cannot make state memory {size:#x} bytes large; is there room in its file system?")]
-    Size {
-        /// The size in bytes.
-        size: u64,
-        /// What the system said.
-        #[source]
-        source: io::Error,
+    /// There is no area of this number.
+    #[error("state memory has room for {} devices of a core, and device {number} is not among them", AREAS - 1)]
+    NoArea {
+        /// Number of the device.
+        number: usize,
     },
     /// It cannot be mapped.
     #[error("cannot map state memory")]
@@ -36,7 +37,10 @@ pub enum StateError {
 }
 
 impl State {
-    /// State memory in this file. An empty one is as good as any: it grows as it is used.
+    /// Size of the file in bytes. Nearly all of it is a hole: only what is written to takes memory.
+    pub const SIZE: u64 = (AREAS * AREA) as u64;
+
+    /// State memory in this file. One that is all zero is as good as any.
     pub fn new(file: File) -> Self {
         State(file)
     }
@@ -46,22 +50,23 @@ impl State {
     /// # Errors
     /// No memory file to be had.
     pub fn forgetful() -> io::Result<Self> {
-        let flags = rustix::fs::MemfdFlags::CLOEXEC;
-        Ok(State(rustix::fs::memfd_create("rpmsg-state", flags)?.into()))
+        let memfd = memfd_create("rpmsg-state", MemfdFlags::CLOEXEC)?;
+        ftruncate(&memfd, Self::SIZE)?;
+        Ok(State(memfd.into()))
     }
 
     /// What is written down of the core, and what was before.
     ///
     /// # Errors
-    /// A file that cannot grow, or cannot be mapped.
+    /// A file that cannot be mapped.
     pub(in crate::bridge) fn core(&self) -> Result<(CoreRecord, Option<SavedCore>), StateError> {
         Ok(CoreRecord::open(self.area(0)?))
     }
 
-    /// How many of the core's devices have an area.
+    /// How many of the core's devices something is written down of, or would be if all before them were counted too.
     pub(in crate::bridge) fn devices(&self) -> usize {
-        let len = self.0.metadata().map_or(0, |data| data.len());
-        usize::try_from(len / AREA as u64).unwrap_or(0).saturating_sub(1)
+        let is_used = |number: &usize| self.area(*number).is_ok_and(|memory| Area::open(memory).1.is_some());
+        (1..AREAS).rev().find(is_used).unwrap_or(0)
     }
 
     /// The area of the device of this number. Where there is none to be had, that is said, and nothing of the device
@@ -72,13 +77,10 @@ impl State {
     }
 
     fn area(&self, number: usize) -> Result<CarveoutSlice, StateError> {
-        let (offset, size) = (number * AREA, ((number + 1) * AREA) as u64);
-        let sized = self.0.metadata().and_then(|data| {
-            // Never smaller: others have their areas there.
-            if data.len() < size { self.0.set_len(size) } else { Ok(()) }
-        });
-        sized.map_err(|source| StateError::Size { size, source })?;
-        let region = Region::map(&self.0, offset as u64, AREA, 0, Access::Normal)?;
+        if number >= AREAS {
+            return Err(StateError::NoArea { number: number - 1 });
+        }
+        let region = Region::map(&self.0, (number * AREA) as u64, AREA, 0, Access::Normal)?;
         Ok(Carveouts::new(vec![region]).slice(0, AREA, 8)?)
     }
 }

@@ -7,7 +7,10 @@ use super::*;
 /// What a command line comes to, or what is said about it.
 fn action(args: &[&str]) -> Result<Action, String> {
     let args = ["vhost-device-rpmsg"].iter().chain(args).map(OsString::from);
-    Cli::from_args(args).map_err(|error| error.to_string())?.action().map_err(|error| error.to_string())
+    Cli::from_args(args)
+        .map_err(|error| error.to_string())?
+        .action(&Sources::of_host())
+        .map_err(|error| error.to_string())
 }
 
 fn refusal(args: &[&str]) -> String {
@@ -198,6 +201,19 @@ fn checking_a_file_gives_its_plan_or_what_is_wrong() {
         )
     );
     assert!(refusal(&["check"]).contains("<FILE>"));
+}
+
+#[test]
+fn other_system_calls_kill_unless_said_otherwise() {
+    let seccomp = |more: &[&str]| {
+        let args = ["vhost-device-rpmsg", "-s", "s"].iter().chain(more).map(OsString::from);
+        Cli::from_args(args).map(|cli| cli.seccomp())
+    };
+    assert_eq!(seccomp(&[]).unwrap(), Seccomp::Kill);
+    for mode in [Seccomp::None, Seccomp::Log, Seccomp::Kill] {
+        assert_eq!(seccomp(&["--seccomp", &mode.to_string()]).unwrap(), mode);
+    }
+    assert!(seccomp(&["--seccomp", "trap"]).is_err());
 }
 
 #[test]

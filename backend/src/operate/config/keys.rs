@@ -48,9 +48,19 @@ pub(super) const CONTROL: Key = Key {
               user that the program runs as can connect to it. What can be asked there: `control.md`.",
 };
 
+pub(super) const USER: Key = Key {
+    path: "user",
+    kind: Kind::Text,
+    value: "the name of an unprivileged user of this host",
+    default: "`nobody` if the program is started by root; otherwise the user that has started it",
+    meaning: "Whom the process that talks to guests and remote cores runs as. It has no capabilities and no files of its \
+              own either way: memory, devices and sockets are opened for it by the process that has started it.",
+};
+
 /// All of them, each table followed by its keys, in the order of the reference.
-pub(super) const KEYS: [&Key; 83] = [
+pub(super) const KEYS: [&Key; 84] = [
     &CONTROL,
+    &USER,
     &REMOTE,
     &REMOTE_NAME,
     &REMOTE_LINK,

@@ -6,16 +6,18 @@
 mod keys;
 mod raw;
 mod resolve;
+mod sources;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use thiserror::Error;
 
+pub use self::sources::Sources;
 use super::plan::{Plan, VmPlan};
 
 /// Why a configuration file cannot be used.
@@ -71,26 +73,26 @@ struct Fault {
     remedy: Option<String>,
 }
 
-/// Reads a configuration file and resolves it.
+/// Reads a configuration file and resolves it, with the files that it names.
 ///
 /// # Errors
 /// A file that cannot be read or is no TOML; a key that is unknown, missing or has a wrong value; values that do not fit
 /// together. The first one found is reported.
-pub fn load(file: &Path) -> Result<Plan, ConfigError> {
+pub fn load(file: &Path, sources: &Sources) -> Result<Plan, ConfigError> {
     let text =
-        fs::read_to_string(file).map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
-    parse(file, &text)
+        sources.read_text(file).map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
+    parse(file, &text, sources)
 }
 
 /// Resolves the text of a configuration; `file` is what errors call it.
-fn parse(file: &Path, text: &str) -> Result<Plan, ConfigError> {
+fn parse(file: &Path, text: &str, sources: &Sources) -> Result<Plan, ConfigError> {
     let document = toml::Deserializer::parse(text).map_err(|error| ConfigError::Syntax {
         file: file.to_owned(),
         line: line_at(text, error.span().map_or(0, |span| span.start)),
         message: error.message().to_owned(),
     })?;
     let fault = match from_toml(document, text) {
-        Ok(raw) => match resolve::resolve(&raw, text, rustix::param::page_size() as u64) {
+        Ok(raw) => match resolve::resolve(&raw, text, sources, rustix::param::page_size() as u64) {
             Ok(plan) => return Ok(plan),
             Err(fault) => fault,
         },

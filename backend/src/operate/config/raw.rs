@@ -7,6 +7,7 @@ use toml::Spanned;
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct File {
     pub(super) control: Option<Spanned<String>>,
+    pub(super) user: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) remote: Vec<Spanned<Remote>>,
     #[serde(default)]

@@ -10,7 +10,7 @@ mod values;
 mod vms;
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     fmt,
     hash::Hash,
     path::{Path, PathBuf},
@@ -19,7 +19,7 @@ use std::{
 use toml::Spanned;
 
 use self::values::{absent, bytes, choice, device_address, number, path_of, remote_address, start, time};
-use super::{Fault, keys, keys::Key, line_at, raw};
+use super::{Fault, Sources, keys, keys::Key, line_at, raw};
 use crate::{
     operate::plan::{
         LinkPlan, MailboxPlan, Plan, RemotePlan, SharedPlan, VmPlan, VmSocket, socket_path_fault,
@@ -27,9 +27,13 @@ use crate::{
     rpmsg::address::Slot,
 };
 
+/// The user who has all privileges.
+const ROOT: &str = "root";
+
 /// What is known while a file is resolved.
 struct Resolver<'a> {
     text: &'a str,
+    sources: &'a Sources,
     page_size: u64,
     /// Every socket path so far.
     sockets: HashMap<PathBuf, Holder>,
@@ -53,13 +57,19 @@ enum Holder {
 }
 
 /// Resolves a file; `text` is what its spans point into, `page_size` the host's in bytes.
-pub(super) fn resolve(file: &raw::File, text: &str, page_size: u64) -> Result<Plan, Fault> {
-    let mut resolver = Resolver::new(text, page_size);
+pub(super) fn resolve(
+    file: &raw::File,
+    text: &str,
+    sources: &Sources,
+    page_size: u64,
+) -> Result<Plan, Fault> {
+    let mut resolver = Resolver::new(text, sources, page_size);
     let control = file.control.as_ref().map(|path| resolver.socket(&keys::CONTROL, path)).transpose()?;
     let mut remotes = resolver.remotes(&file.remote)?;
     let vms = resolver.vms(&file.vm, &remotes, control.is_some())?;
     resolver.services(&file.service, &mut remotes, &vms)?;
-    Ok(Plan { control, remotes, vms })
+    let user = file.user.as_ref().map(user).transpose()?;
+    Ok(Plan { control, user, remotes, vms })
 }
 
 /// Resolves a file that names only VMs, which are to be served beside `served`, at the remotes of `configured`.
@@ -69,15 +79,16 @@ pub(super) fn resolve_more(
     configured: &Plan,
     served: &[VmPlan],
 ) -> Result<Vec<VmPlan>, Fault> {
-    let mut resolver = Resolver::new(text, 1);
+    let no_files = Sources::of(BTreeMap::new());
+    let mut resolver = Resolver::new(text, &no_files, 1);
     resolver.hold(configured, served);
     resolver.vms(&file.vm, &configured.remotes, true)
 }
 
 impl<'a> Resolver<'a> {
-    fn new(text: &'a str, page_size: u64) -> Self {
+    fn new(text: &'a str, sources: &'a Sources, page_size: u64) -> Self {
         let (sockets, vm_names, slots) = Default::default();
-        Resolver { text, page_size, sockets, vm_names, slots }
+        Resolver { text, sources, page_size, sockets, vm_names, slots }
     }
 
     /// Takes note of what a program has that is being served.
@@ -120,6 +131,15 @@ impl<'a> Resolver<'a> {
         )?;
         Ok(value.to_owned())
     }
+}
+
+/// The name of a user. Whether there is such a user is for whoever becomes it to find out.
+fn user(value: &Spanned<String>) -> Result<String, Fault> {
+    let text = value.get_ref();
+    if text.is_empty() || text.contains('\0') || text == ROOT {
+        return Err(Fault::new(&keys::USER, start(value), format!("{text:?}")));
+    }
+    Ok(text.clone())
 }
 
 /// Checks a name, and that it is nobody else's.

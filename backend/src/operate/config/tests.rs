@@ -1,5 +1,6 @@
 //! What the file may say, and what comes of it.
 
+use std::fs;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -38,6 +39,10 @@ socket = "/run/a.sock"
 "#;
 
 const LOOPBACK: &str = "[[remote]]\nname = \"core\"\nlink = \"loopback\"\n";
+
+fn parse(file: &Path, text: &str) -> Result<Plan, ConfigError> {
+    super::parse(file, text, &Sources::of_host())
+}
 
 fn plan(text: &str) -> Plan {
     parse(Path::new("board.toml"), text).unwrap_or_else(|error| panic!("{error}"))
@@ -82,6 +87,7 @@ fn the_example_of_the_reference_resolves_as_check_prints_it() {
         plan(reference::EXAMPLE).to_string(),
         "\
 control           /run/rpmsg.control
+user              rpmsg
 remote core
   link            socket /run/core.doorbell
   resource table  0x21000000

@@ -92,6 +92,7 @@ impl Call {
                 format!("VM {} is served no more\n", self.result::<OneVm>(result, &line)?.vm.name)
             }
             Request::ListVms => table(&self.result::<AllVms>(result, &line)?.vms),
+            Request::Upgrade => "the program that is installed now takes over\n".to_owned(),
             Request::ListRemotes => remotes(&self.result::<AllRemotes>(result, &line)?.remotes),
             Request::Remote { order: RemoteRequest::Trace, .. } => {
                 traces(&self.result::<Traces>(result, &line)?.traces)

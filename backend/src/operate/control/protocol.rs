@@ -21,6 +21,8 @@ pub(in crate::operate) enum Request {
     ListVms,
     /// `remote-list`: say what the remotes are doing.
     ListRemotes,
+    /// `upgrade`: let the program that is installed now take over.
+    Upgrade,
     /// Something about one remote.
     Remote {
         /// Its name.
@@ -50,7 +52,7 @@ pub(in crate::operate) enum RemoteRequest {
 
 /// Every request by its name.
 const REQUESTS: &str = "\"vm-add\", \"vm-remove\", \"vm-list\", \"remote-list\", \"remote-start\", \"remote-stop\", \
-                        \"remote-restart\", \"remote-trace\" or \"remote-table\"";
+                        \"remote-restart\", \"remote-trace\", \"remote-table\" or \"upgrade\"";
 
 /// Why a request is not carried out.
 #[derive(Clone, Debug, Deserialize, Error, PartialEq, Eq, Serialize)]
@@ -219,7 +221,7 @@ struct RemoveVm {
     name: String,
 }
 
-/// What `vm-list` and `remote-list` say.
+/// What `vm-list`, `remote-list` and `upgrade` say.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
@@ -262,6 +264,7 @@ impl Request {
             Some("vm-remove") => rest(members, "vm-remove").map(|RemoveVm { name }| Request::RemoveVm(name)),
             Some("vm-list") => rest(members, "vm-list").map(|Nothing {}| Request::ListVms),
             Some("remote-list") => rest(members, "remote-list").map(|Nothing {}| Request::ListRemotes),
+            Some("upgrade") => rest(members, "upgrade").map(|Nothing {}| Request::Upgrade),
             Some("remote-restart") => rest(members, "remote-restart").map(|Restart { name, firmware }| {
                 Request::Remote { name, order: RemoteRequest::Restart { firmware } }
             }),
@@ -295,6 +298,9 @@ impl Request {
             }
             Request::ListRemotes => {
                 say("request", "remote-list".into());
+            }
+            Request::Upgrade => {
+                say("request", "upgrade".into());
             }
             Request::Remote { name, order } => {
                 let request = match order {

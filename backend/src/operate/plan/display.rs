@@ -23,6 +23,9 @@ impl fmt::Display for Plan {
         if let Some(path) = &self.control {
             writeln!(f, "control           {}", path.display())?;
         }
+        if let Some(user) = &self.user {
+            writeln!(f, "user              {user}")?;
+        }
         for (index, remote) in self.remotes.iter().enumerate() {
             writeln!(f, "remote {}", remote.name)?;
             match &remote.link {

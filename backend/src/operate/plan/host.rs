@@ -10,18 +10,19 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use super::{LinkPlan, MailboxPlan, MemorySource, Plan, RemotePlan};
 use crate::causes::Causes;
-use crate::remote::config::HardwareMailbox;
+use crate::operate::sandbox::privileges::Account;
+use crate::remote::host::MailboxPart;
 use crate::remote::mailbox::UioDevices;
 use crate::remote::power::Switch;
-
-/// Bytes of a controller that are looked for: one register. How many there are its mailbox knows.
-const REGISTER: u64 = 4;
 
 impl Plan {
     /// What is not there, or may not be used, on this host now; in words. That need not be wrong: remotes may come up later.
     pub fn missing(&self) -> Vec<String> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut host = Host { uio: UioDevices::default(), path: &path, missing: Vec::new() };
+        if let Err(error) = Account::resolve(self.user.as_deref()) {
+            host.missing.push(Causes(&error).to_string());
+        }
         self.remotes.iter().for_each(|remote| host.remote(remote));
         host.missing
     }
@@ -72,21 +73,14 @@ impl Host<'_> {
     }
 
     fn mailbox(&mut self, remote: &str, mailbox: &MailboxPlan) {
-        let mut registers = |address, name| self.uio(remote, "mailbox", address, REGISTER, name);
         match mailbox {
             MailboxPlan::Socket(path) => self.file(remote, "doorbell", path, READ_WRITE),
-            MailboxPlan::Hardware(
-                HardwareMailbox::ImxMu { address, .. } | HardwareMailbox::Omap { address, .. },
-            ) => registers(*address, None),
-            MailboxPlan::Hardware(HardwareMailbox::Stm32Ipcc { address, nodes, .. }) => {
-                registers(*address, nodes.receive.as_deref());
-                if nodes.transmit.is_some() {
-                    registers(*address, nodes.transmit.as_deref());
+            MailboxPlan::Hardware(mailbox) => {
+                for part in [MailboxPart::First, MailboxPart::Second] {
+                    if let Some(wanted) = mailbox.registers(part) {
+                        self.uio(remote, "mailbox", wanted.address, wanted.size, wanted.name);
+                    }
                 }
-            }
-            MailboxPlan::Hardware(HardwareMailbox::ZynqmpIpi(config)) => {
-                registers(config.channel, None);
-                registers(config.request_buffer, None);
             }
         }
     }

@@ -1,8 +1,11 @@
 //! VMs that come and go, in front of a real remote.
 
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -12,52 +15,74 @@ use vhost::VhostBackend;
 use vhost::vhost_user::Frontend;
 
 use super::*;
-use crate::bridge::policy::VmPolicy;
+use crate::bridge::policy::{Overflow, VmPolicy};
 use crate::guest::device::FEATURES;
+use crate::keeper::calls::ToWorker;
+use crate::keeper::channel::pair;
+use crate::keeper::handover::Handover;
+use crate::keeper::home::Home;
+use crate::keeper::supervise::{Event, Household};
+use crate::keeper::worker::Worker;
+use crate::operate::keep::Kept;
 use crate::operate::plan::{Plan, VmPlan, VmSocket};
 use crate::operate::remotes;
-use crate::operate::vms::Opened;
 use crate::rpmsg::address::Slot;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A program with the built-in core that serves VM `a`.
+/// A program with the built-in core that serves VM `a`: keeper and worker in one process.
 struct Bench {
     folder: TempDir,
     vms: Vms,
-    going: Arc<Going>,
-    ended: Receiver<()>,
+    events: Receiver<Event>,
+}
+
+/// A VM in a slot, in front of the built-in core.
+fn vm(name: &str, slot: u8, socket: VmSocket) -> VmPlan {
+    VmPlan {
+        name: name.to_owned(),
+        socket,
+        mode: None,
+        group: None,
+        slot: Slot::new(slot).unwrap(),
+        remote: 0,
+        device: 0,
+        policy: VmPolicy::unlimited(Overflow::Drop),
+    }
 }
 
 fn started() -> Bench {
+    started_with(|folder| Some(folder.join("control")), None)
+}
+
+/// The same with another control socket, or none, and perhaps one VM more.
+fn started_with(control: impl FnOnce(&Path) -> Option<PathBuf>, more: Option<VmPlan>) -> Bench {
     let folder = tempfile::tempdir().unwrap();
     let Plan { remotes: plans, .. } = Plan::loopback([]);
-    let a = VmPlan {
-        name: "a".to_owned(),
-        socket: VmSocket::Path(folder.path().join("a")),
-        mode: None,
-        group: None,
-        slot: Slot::ZERO,
-        remote: 0,
-        device: 0,
-        policy: VmPolicy::unlimited(crate::bridge::policy::Overflow::Drop),
-    };
-    let remotes = remotes::start(&plans).unwrap();
-    let plan = Plan { control: None, remotes: plans, vms: vec![a.clone()] };
-    let (sender, ended) = channel();
-    let going = Arc::new(Going::new(move || sender.send(()).unwrap()));
-    let vms = Vms::new(plan, remotes);
-    vms.serve(Opened::open(a).unwrap(), &going).unwrap();
-    Bench { folder, vms, going, ended }
+    let a = vm("a", 0, VmSocket::Path(folder.path().join("a")));
+    let vms = std::iter::once(a).chain(more).collect();
+    let plan = Plan { control: control(folder.path()), user: None, remotes: plans, vms };
+    let (sender, events) = channel();
+    let kept = Kept::open(&plan, &Handover::default(), &sender).unwrap();
+    let (ours, theirs) = pair().unwrap();
+    let channel = ToWorker::new(ours);
+    let worker = Worker::new(0, Arc::clone(&channel));
+    std::thread::spawn(move || channel.serve(move |request, _| kept.carry_out(&worker, request)));
+    let home = Home::over(theirs);
+    home.listen().unwrap();
+    let remotes = remotes::start(&plan.remotes, remotes::prepare(&plan.remotes).unwrap(), &home).unwrap();
+    let vms = Vms::new(plan, remotes, home.clone());
+    home.vms().unwrap().into_iter().for_each(|kept| vms.serve_again(kept).unwrap());
+    Bench { folder, vms, events }
 }
 
 impl Bench {
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     fn ask(&self, request: &Value) -> Outcome {
-        handle(&self.vms, &self.going, Request::parse(request.to_string().as_bytes())?)
+        handle(&self.vms, Request::parse(request.to_string().as_bytes())?)
     }
 
     fn add(&self, name: &str, more: &Value) -> Outcome {
@@ -197,33 +222,30 @@ fn a_vm_whose_socket_cannot_be_made_is_refused_with_the_cause() {
 fn the_last_vm_that_is_removed_ends_the_program_only_where_no_other_can_come() {
     let bench = started();
     bench.remove("a").unwrap();
-    assert!(bench.ended.try_recv().is_err());
-    let Bench { going, .. } = &bench;
-    assert_eq!(Arc::strong_count(going), 1);
+    assert!(bench.events.try_recv().is_err());
+    let bench = started_with(|_| None, None);
+    bench.remove("a").unwrap();
+    assert!(matches!(bench.events.recv_timeout(PATIENCE), Ok(Event::Over)));
 }
 
 #[test]
 fn a_connection_that_was_handed_over_keeps_the_program_going_until_it_ends() {
     let (front_end, ours) = UnixStream::pair().unwrap();
-    let mut bench = started();
-    let slot = Slot::new(1).unwrap();
-    let plan = VmPlan {
-        name: "b".to_owned(),
-        socket: VmSocket::Fd(std::os::fd::AsRawFd::as_raw_fd(&ours)),
-        mode: Some(0o600),
-        group: None,
-        slot,
-        remote: 0,
-        device: 0,
-        policy: VmPolicy::unlimited(crate::bridge::policy::Overflow::Drop),
-    };
-    bench.vms.serve(Opened::open(plan).unwrap(), &bench.going).unwrap();
+    let b = vm("b", 1, VmSocket::Fd(ours.as_raw_fd()));
+    let bench = started_with(|_| None, Some(b));
     drop(ours);
+    bench.wait_until_connected("b");
     bench.remove("a").unwrap();
-    bench.going = Arc::new(Going::new(|| ()));
-    assert!(bench.ended.try_recv().is_err());
+    assert!(bench.events.try_recv().is_err());
     drop(front_end);
-    bench.ended.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(bench.events.recv_timeout(PATIENCE), Ok(Event::Over)));
+}
+
+#[test]
+fn an_upgrade_is_asked_for() {
+    let bench = started();
+    assert_eq!(bench.ask(&json!({"version": 1, "request": "upgrade"})).unwrap(), json!({}));
+    assert!(matches!(bench.events.recv_timeout(PATIENCE), Ok(Event::Upgrade)));
 }
 
 /// Waits until the remote is in this state.

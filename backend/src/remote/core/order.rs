@@ -1,19 +1,20 @@
 //! Switching a core on and off: because VMs need it, because somebody says so, or because the program ends.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{Level, info, warn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::super::chores::{Chores, Done};
-use super::super::config::BootConfig;
 use super::super::firmware::Firmware;
 use super::super::layout::Layout;
 use super::super::link;
 use super::super::locate;
 use super::super::mailbox::{Request, Signals};
 use super::super::memory::Carveouts;
+use super::super::power::Step;
 use super::seek::{FAST_ATTEMPTS, RETRY, SLOW_RETRY};
 use super::{Change, Loss, Phase, RemoteCore, State};
 use crate::causes::Causes;
@@ -57,7 +58,8 @@ impl RemoteCore {
             state: self.state(),
             memory: self.memory.as_ref().map(|memory| memory.carveouts.clone()),
             layout: self.memory.as_ref().and_then(|memory| {
-                locate::layout(self.config.vrings, &memory.carveouts, self.table_of_firmware).ok()
+                let (vrings, memory) = (self.config.vrings, &memory.carveouts);
+                locate::layout(vrings, memory, self.table_of_firmware, &*self.host).ok()
             }),
         }
     }
@@ -68,8 +70,8 @@ impl RemoteCore {
     /// Firmware for a core that is not ours to boot.
     pub fn order(&mut self, order: &Order, now: Instant) -> Result<Option<Change>, NoFirmware> {
         if let Order::Restart(Some(path)) = order {
-            let boot = self.config.boot.as_mut().filter(|boot| boot.firmware.is_some());
-            boot.ok_or(NoFirmware)?.firmware = Some(path.clone());
+            self.config.boot.as_ref().filter(|boot| boot.firmware.is_some()).ok_or(NoFirmware)?;
+            self.firmware = Some(path.clone());
         }
         self.crashes.forgive();
         self.is_held_off = *order == Order::Stop;
@@ -161,31 +163,32 @@ impl RemoteCore {
             self.phase = Phase::Waiting(now + wait);
             return;
         }
-        let Some(BootConfig { firmware: Some(path), .. }) = self.config.boot.clone() else {
+        if self.config.boot.as_ref().is_none_or(|boot| boot.firmware.is_none()) {
             return self.turn_on(now);
-        };
-        if let Err(error) = link::map(&self.config.memory, &mut self.memory) {
+        }
+        if let Err(error) = link::map(&*self.host, &self.config.memory, &mut self.memory) {
             self.trouble(&error);
             self.phase = Phase::Waiting(now + SLOW_RETRY);
             return;
         }
         let Some(memory) = &self.memory else { return };
         let carveouts = memory.carveouts.clone();
-        self.busy(
-            now,
-            Box::new(move || {
-                Done::Loaded(Firmware::read(&path).and_then(|firmware| firmware.load(&carveouts)))
-            }),
-        );
+        let (host, named) = (Arc::clone(&self.host), self.firmware.clone());
+        let load = move || {
+            let (file, path) = host.firmware(named)?;
+            Ok(Firmware::read(&path, &file)?.load(&carveouts)?)
+        };
+        self.busy(now, Box::new(move || Done::Loaded(load())));
     }
 
     /// Throws the switch.
     pub(super) fn turn_on(&mut self, now: Instant) {
-        let Some(BootConfig { switch, .. }) = self.config.boot.clone() else {
+        if self.config.boot.is_none() {
             self.phase = Phase::Up;
             return self.retry(now, 0);
-        };
-        self.is_on = self.busy(now, Box::new(move || Done::Started(switch.start())));
+        }
+        let host = Arc::clone(&self.host);
+        self.is_on = self.busy(now, Box::new(move || Done::Started(host.switch(Step::Start))));
     }
 
     /// Ends the core's work in good order.
@@ -234,8 +237,11 @@ impl RemoteCore {
             self.is_to_stop = true;
             return;
         }
-        let Some(BootConfig { switch, .. }) = self.config.boot.clone() else { return self.is_off(now) };
-        self.busy(now, Box::new(move || Done::Stopped(switch.stop())));
+        if self.config.boot.is_none() {
+            return self.is_off(now);
+        }
+        let host = Arc::clone(&self.host);
+        self.busy(now, Box::new(move || Done::Stopped(host.switch(Step::Stop))));
     }
 
     /// The core is off.
@@ -275,11 +281,11 @@ impl RemoteCore {
         // Nothing that is still heard of it matters.
         self.phase = Phase::Off;
         self.is_held_off = true;
-        if let Some(boot) = self.config.boot.clone().filter(|_| is_on) {
+        if self.config.boot.is_some() && is_on {
             if was_attached {
                 self.wait_for_shut_down();
             }
-            match boot.switch.stop() {
+            match self.host.switch(Step::Stop) {
                 Ok(()) => info!("remote {}: stopped", self.config.name),
                 Err(error) => warn!("remote {}: cannot be stopped: {}", self.config.name, Causes(&error)),
             }

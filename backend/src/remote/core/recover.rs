@@ -1,6 +1,7 @@
 //! After a crash.
 
 use std::mem;
+use std::sync::Arc;
 use std::time::Instant;
 
 use log::{Level, info, warn};
@@ -40,7 +41,8 @@ impl RemoteCore {
     fn dump(&mut self, now: Instant) -> bool {
         let (Some(directory), Some(memory)) = (self.config.dump.clone(), &self.memory) else { return false };
         let (carveouts, name) = (memory.carveouts.clone(), self.config.name.clone());
-        let dump = move || Done::Dumped(dump::dump(&carveouts, &name, &directory, jiff::Timestamp::now()));
+        let host = Arc::clone(&self.host);
+        let dump = move || Done::Dumped(dump::dump(&*host, &carveouts, &name, &directory));
         let is_given = self.busy(now, Box::new(dump));
         if is_given {
             self.phase = Phase::Dumping;

@@ -145,7 +145,7 @@ impl RemoteCore {
         identity: &[(u64, u64, u64)],
         now: Instant,
     ) -> Option<Vec<Place>> {
-        if let Err(error) = link::map(&self.config.memory, &mut self.memory) {
+        if let Err(error) = link::map(&*self.host, &self.config.memory, &mut self.memory) {
             self.trouble(&error);
             return None;
         }
@@ -174,7 +174,7 @@ impl RemoteCore {
     }
 
     fn go_on(&mut self, places: Vec<Place>, was_cut_off: bool, now: Instant) -> Recovered {
-        match link::open_mailbox(&mut self.config.mailbox) {
+        match link::open_mailbox(&*self.host, &mut self.config.mailbox) {
             Ok(mailbox) => self.mailbox = Some(mailbox),
             Err(error) => self.trouble(&error),
         }

@@ -11,6 +11,7 @@ use super::super::mailbox::Request;
 use super::super::resume::AttachmentRecord;
 use super::super::watchdog::Watchdog;
 use super::{Change, Phase, RemoteCore};
+use crate::causes::Causes;
 
 /// Between two attempts to reach a remote core that is not there.
 pub(super) const RETRY: Duration = Duration::from_millis(20);
@@ -60,8 +61,8 @@ impl RemoteCore {
 
     /// Opens mailbox and memory. Returns whether both are there.
     fn connect(&mut self, now: Instant) -> bool {
-        let connected = link::open_mailbox(&mut self.config.mailbox).and_then(|mailbox| {
-            let is_new = link::map(&self.config.memory, &mut self.memory)?;
+        let connected = link::open_mailbox(&*self.host, &mut self.config.mailbox).and_then(|mailbox| {
+            let is_new = link::map(&*self.host, &self.config.memory, &mut self.memory)?;
             Ok((mailbox, is_new))
         });
         match connected {
@@ -87,16 +88,18 @@ impl RemoteCore {
     }
 
     pub(super) fn open_watchdog(&mut self) {
-        let Some(path) = self.config.watch.watchdog.as_ref().filter(|_| self.watchdog.is_none()) else {
+        if self.config.watch.watchdog.is_none() || self.watchdog.is_some() {
             return;
-        };
-        match Watchdog::open(path) {
-            Ok(watchdog) => self.watchdog = Some(watchdog),
-            Err(error) => {
-                let path = path.display();
-                let text =
-                    format_args!("remote {}: cannot open its watchdog {path}: {error}", self.config.name);
+        }
+        let name = &self.config.name;
+        match self.host.watchdog().map(Watchdog::new) {
+            Ok(Ok(watchdog)) => self.watchdog = Some(watchdog),
+            Ok(Err(error)) => {
+                let text = format_args!("remote {name}: cannot use its watchdog: {error}");
                 self.log.say(log::Level::Warn, text);
+            }
+            Err(error) => {
+                self.log.say(log::Level::Warn, format_args!("remote {name}: {}", Causes(&error)));
             }
         }
     }
@@ -120,7 +123,7 @@ impl RemoteCore {
 
     pub(super) fn attach(&mut self, now: Instant) -> Option<Vec<RpmsgVdev>> {
         let Mapped { carveouts: memory, identity } = self.memory.as_ref()?;
-        let layout = match locate::layout(self.config.vrings, memory, self.table_of_firmware) {
+        let layout = match locate::layout(self.config.vrings, memory, self.table_of_firmware, &*self.host) {
             Ok(layout) => layout,
             Err(error) => {
                 self.trouble(&error);

@@ -1,11 +1,14 @@
-//! The files of a remote core's dumps: their names, and how many there are.
+//! The files of a remote core's dumps: their names, and how many there are. The host has them.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use log::warn;
 use tempfile::{Builder, NamedTempFile};
+
+use super::DumpError;
 
 /// Most dumps that are kept of a remote core; those of a core that crashes again and again must not fill the disk.
 pub const MAX_DUMPS: usize = 5;
@@ -19,13 +22,68 @@ const PART_END: &str = ".part";
 /// Characters between its beginning and its end.
 const PART_RANDOM: usize = 6;
 
+/// Where the dumps of a remote core are kept.
+#[derive(Debug)]
+pub struct Shelf {
+    remote: String,
+    directory: PathBuf,
+    /// A dump that has begun, and when.
+    part: Option<(NamedTempFile, Timestamp)>,
+}
+
+impl Shelf {
+    /// A shelf for the remote core that the configuration calls `remote`.
+    pub fn new(remote: &str, directory: &Path) -> Self {
+        Shelf { remote: remote.to_owned(), directory: directory.to_owned(), part: None }
+    }
+
+    /// A new file that only its owner may read, for a dump of now. Another one that has begun is removed.
+    ///
+    /// # Errors
+    /// A directory that cannot be written to.
+    pub fn begin(&mut self, now: Timestamp) -> Result<File, DumpError> {
+        let (directory, remote) = (&self.directory, &self.remote);
+        let failed = |source| DumpError::Create { directory: directory.clone(), source };
+        self.part = None;
+        remove_parts(directory, remote).map_err(failed)?;
+        let part = create_part(directory, remote).map_err(failed)?;
+        let file = part.as_file().try_clone().map_err(failed)?;
+        self.part = Some((part, now));
+        Ok(file)
+    }
+
+    /// The dump that has begun is whole: brings it to the disk, gives it its name,
+    /// `REMOTE-YYYYMMDD-HHMMSS.core`, in UTC, with `-2` and so on before the dot if there is one of that second, and
+    /// removes the oldest ones beyond [`MAX_DUMPS`].
+    ///
+    /// # Errors
+    /// A disk that is full. The dump is removed then.
+    pub fn end(&mut self) -> Result<PathBuf, DumpError> {
+        let (directory, remote) = (&self.directory, &self.remote);
+        let part = self.part.take().ok_or_else(|| DumpError::NotBegun { directory: directory.clone() })?;
+        let synced = part.0.as_file().sync_all();
+        synced.map_err(|source| DumpError::Sync { directory: directory.clone(), source })?;
+        let path = give_name(part.0, directory, remote, part.1)
+            .map_err(|(path, source)| DumpError::Name { path, source })?;
+        if let Err(error) = remove_oldest(directory, remote, &path) {
+            warn!("remote {remote}: old core dumps in {} are not removed: {error}", directory.display());
+        }
+        Ok(path)
+    }
+
+    /// Removes the dump that has begun, if there is one.
+    pub fn discard(&mut self) {
+        self.part = None;
+    }
+}
+
 /// Makes a file that only its owner may read, and that is removed if it does not get a name.
 pub(super) fn create_part(directory: &Path, remote: &str) -> io::Result<NamedTempFile> {
     Builder::new().prefix(&part_start(remote)).rand_bytes(PART_RANDOM).suffix(PART_END).tempfile_in(directory)
 }
 
 /// Removes what was left of dumps that have not become whole.
-pub(super) fn remove_parts(directory: &Path, remote: &str) -> io::Result<()> {
+fn remove_parts(directory: &Path, remote: &str) -> io::Result<()> {
     let start = part_start(remote);
     for name in names(directory)? {
         let random = name.strip_prefix(&start).and_then(|name| name.strip_suffix(PART_END));
@@ -39,7 +97,7 @@ pub(super) fn remove_parts(directory: &Path, remote: &str) -> io::Result<()> {
 }
 
 /// Gives a dump its name, for good: of its second, and after those that are of the same one.
-pub(super) fn give_name(
+fn give_name(
     part: NamedTempFile,
     directory: &Path,
     remote: &str,
@@ -59,7 +117,7 @@ pub(super) fn give_name(
 
 /// Removes the oldest dumps of a remote core beyond [`MAX_DUMPS`], but never the `newest`, whatever the clock says: it
 /// may have been set back, and boards without one start in 1970.
-pub(super) fn remove_oldest(directory: &Path, remote: &str, newest: &Path) -> io::Result<()> {
+fn remove_oldest(directory: &Path, remote: &str, newest: &Path) -> io::Result<()> {
     let others = names(directory)?.filter(|name| directory.join(name) != newest);
     let mut others: Vec<_> = others.filter_map(|name| Some((age(&name, remote)?, name))).collect();
     others.sort_unstable();

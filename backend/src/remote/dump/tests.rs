@@ -2,12 +2,36 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Mutex;
 
 use object::read::elf::{FileHeader, ProgramHeader};
 
 use super::super::memory::{Access, Region};
 use super::*;
 use crate::causes::Causes;
+use crate::remote::host::{Answer, Request, Told};
+
+/// A host whose files cannot be written to.
+#[derive(Debug)]
+struct ReadOnly(Mutex<Shelf>, PathBuf);
+
+impl Host for ReadOnly {
+    fn ask(&self, request: &Request) -> Result<Answer, HostError> {
+        let mut shelf = self.0.lock().unwrap();
+        match request {
+            Request::BeginDump => {
+                shelf.begin(Timestamp::now())?;
+                let name = self.1.join(&names(&self.1)[0]);
+                Ok(Answer { told: Told::Done, file: Some(File::open(name).unwrap().into()) })
+            }
+            Request::EndDump { is_whole: true } => Ok(Told::Path(shelf.end()?).into()),
+            _ => {
+                shelf.discard();
+                Ok(Told::Done.into())
+            }
+        }
+    }
+}
 
 /// Regions with these addresses and sizes, every byte of which depends on where it is.
 fn memory(places: &[(u64, usize)], access: Access) -> Carveouts {
@@ -30,6 +54,14 @@ fn content(address: u64, len: usize) -> Vec<u8> {
 
 fn time(text: &str) -> Timestamp {
     text.parse().unwrap()
+}
+
+/// A dump as a host would make it at this time.
+fn dump(carveouts: &Carveouts, remote: &str, directory: &Path, now: Timestamp) -> Result<PathBuf, DumpError> {
+    let mut shelf = Shelf::new(remote, directory);
+    let regions: Vec<_> = carveouts.slices().collect();
+    write(&shelf.begin(now)?, &headers(&regions, &note(remote, now))?, &regions).unwrap();
+    shelf.end()
 }
 
 fn names(directory: &Path) -> Vec<String> {
@@ -126,10 +158,11 @@ fn a_directory_that_is_not_there_is_told() {
 #[test]
 fn a_dump_that_cannot_be_written_leaves_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
-    let part = files::create_part(directory.path(), "m4").unwrap();
-    let read_only = File::open(part.path()).unwrap();
-    let regions: Vec<_> = memory(&[(0, 0x1000)], Access::Normal).slices().collect();
-    write(&read_only, b"headers", &regions).unwrap_err();
-    drop(part);
+    let carveouts = memory(&[(0, 0x1000)], Access::Normal);
+    let host: &dyn Host =
+        &ReadOnly(Mutex::new(Shelf::new("m4", directory.path())), directory.path().to_owned());
+    let error = super::dump(host, &carveouts, "m4", directory.path()).unwrap_err();
+    assert!(matches!(error, DumpError::Write { .. }), "{error}");
     assert_eq!(names(directory.path()), [""; 0]);
+    assert!(matches!(host.keep_dump(), Err(HostError::Dump(DumpError::NotBegun { .. }))));
 }

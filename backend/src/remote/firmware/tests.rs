@@ -3,7 +3,6 @@
 use std::io::Write;
 
 use proptest::prelude::*;
-use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::super::memory::testing::carveouts;
 use super::super::memory::{Access, Region};
@@ -243,16 +242,11 @@ fn files_are_read_up_to_their_limit() {
     let path = directory.path().join("m4.elf");
     let bytes = Elf::make(false, &[load(0x1000, b"text", 4)], None);
     std::fs::File::create(&path).unwrap().write_all(&bytes).unwrap();
-    assert_eq!(Firmware::read(&path).unwrap().bytes, bytes);
+    let read = || Firmware::read(&path, &std::fs::File::open(&path).unwrap());
+    assert_eq!(read().unwrap().bytes, bytes);
 
     std::fs::File::options().write(true).open(&path).unwrap().set_len(MAX_FILE + 1).unwrap();
-    assert!(matches!(Firmware::read(&path), Err(FirmwareError::TooLarge { .. })));
-    assert!(matches!(Firmware::read(directory.path()), Err(FirmwareError::NotAFile { .. })));
-    let pipe = directory.path().join("pipe");
-    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-    assert!(matches!(Firmware::read(&pipe), Err(FirmwareError::NotAFile { .. })));
-    let missing = Firmware::read(&directory.path().join("none.elf")).unwrap_err();
-    assert!(Causes(&missing).to_string().contains("No such file"), "{}", Causes(&missing));
+    assert!(matches!(read(), Err(FirmwareError::TooLarge { .. })));
 }
 
 proptest! {

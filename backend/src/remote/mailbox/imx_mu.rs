@@ -24,7 +24,8 @@ use std::time::Instant;
 
 use super::pending::Pending;
 use super::{
-    HardwareError, Interrupt, Mailbox, MailboxClosed, Registers, Request, Signals, UioDevices, check_exists,
+    HardwareError, Interrupt, Mailbox, MailboxClosed, Registers, Request, Signals, UioDevice,
+    WantedRegisters, check_exists,
 };
 
 const CONTROLLER: &str = "i.MX messaging unit";
@@ -140,16 +141,18 @@ pub struct ImxMu {
 }
 
 impl ImxMu {
-    /// Finds the messaging unit at this physical address among the UIO devices.
+    /// The registers of the messaging unit at this physical address.
+    pub fn registers(address: u64, config: MuConfig) -> WantedRegisters<'static> {
+        WantedRegisters { address, size: config.version.layout().window as u64, name: None }
+    }
+
+    /// Takes over the messaging unit with these [`registers`](Self::registers).
     ///
     /// # Errors
-    /// No such UIO device, or as in [`new`](Self::new).
-    pub fn open(devices: &UioDevices, address: u64, config: MuConfig) -> Result<Self, HardwareError> {
-        let window = config.version.layout().window;
-        let map = devices.find(address, window as u64, None)?;
-        let device = map.open()?;
-        let registers = Box::new(map.map(&device, window)?);
-        Self::new(registers, Interrupt::new(device.into()).map_err(HardwareError::Wait)?, config)
+    /// A device that cannot be used, or as in [`new`](Self::new).
+    pub fn open(device: UioDevice, config: MuConfig) -> Result<Self, HardwareError> {
+        let registers = Box::new(device.map(config.version.layout().window)?);
+        Self::new(registers, Interrupt::new(device.file.into()).map_err(HardwareError::Wait)?, config)
     }
 
     /// Takes over a messaging unit. What has already come in stays there and raises the interrupt.

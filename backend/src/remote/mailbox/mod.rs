@@ -11,7 +11,7 @@
 //! | TI mailbox | [`OmapMailbox`] | FIFO word = notifyid | FIFO word = notifyid | ready, crashed, echo, shut down: FIFO words |
 //! | ZynqMP IPI | [`ZynqmpIpi`] | notifyid in a message buffer, trigger | an interrupt | |
 //!
-//! Hardware is reached through UIO ([`UioDevices`]): [`Registers`] are mapped, and an [`Interrupt`] is a descriptor. All
+//! Hardware is reached through UIO ([`UioDevice`]): [`Registers`] are mapped, and an [`Interrupt`] is a descriptor. All
 //! families handle it alike: take the interrupt, look at the registers, switch the line on, look once more.
 
 mod imx_mu;
@@ -21,7 +21,7 @@ mod pending;
 mod registers;
 mod socket;
 mod stm32_ipcc;
-mod uio;
+pub(super) mod uio;
 mod zynqmp_ipi;
 
 #[cfg(test)]
@@ -40,7 +40,7 @@ pub use omap_mailbox::{OmapConfig, OmapMailbox, OmapVersion};
 pub use registers::{MappedRegisters, Registers};
 pub use socket::SocketMailbox;
 pub use stm32_ipcc::{IpccConfig, IpccNodes, Stm32Ipcc};
-pub use uio::{UioDevices, UioError, UioMap};
+pub use uio::{UioDevice, UioDevices, UioError, UioMap, WantedRegisters};
 pub use zynqmp_ipi::{IpiConfig, ZynqmpIpi};
 
 /// Highest notifyid that fits beside the control bytes of the `socket` link.
@@ -76,6 +76,9 @@ pub trait Mailbox: Debug + Send {
     /// # Errors
     /// A mailbox that is gone for good; it is to be made anew.
     fn receive(&mut self, signals: &mut Signals) -> Result<(), MailboxClosed>;
+
+    /// It is not used any more. Where there is a connection, the remote is told.
+    fn hang_up(&mut self) {}
 }
 
 /// What a host asks of a remote core, besides looking at vrings.

@@ -33,8 +33,8 @@ use std::time::Instant;
 
 use super::pending::Pending;
 use super::{
-    HardwareError, Interrupt, MAX_NOTIFYID, Mailbox, MailboxClosed, Registers, Request, Signals, UioDevices,
-    check_exists,
+    HardwareError, Interrupt, MAX_NOTIFYID, Mailbox, MailboxClosed, Registers, Request, Signals, UioDevice,
+    WantedRegisters, check_exists,
 };
 
 const CONTROLLER: &str = "TI mailbox";
@@ -111,15 +111,18 @@ const fn message_status(fifo: usize) -> usize {
 }
 
 impl OmapMailbox {
-    /// Finds the mailbox at this physical address among the UIO devices.
+    /// The registers of the mailbox at this physical address.
+    pub fn registers(address: u64) -> WantedRegisters<'static> {
+        WantedRegisters { address, size: WINDOW as u64, name: None }
+    }
+
+    /// Takes over a pair of FIFOs of the mailbox with these [`registers`](Self::registers).
     ///
     /// # Errors
-    /// No such UIO device, or as in [`new`](Self::new).
-    pub fn open(devices: &UioDevices, address: u64, config: OmapConfig) -> Result<Self, HardwareError> {
-        let map = devices.find(address, WINDOW as u64, None)?;
-        let device = map.open()?;
-        let registers = Box::new(map.map(&device, WINDOW)?);
-        Self::new(registers, Interrupt::new(device.into()).map_err(HardwareError::Wait)?, config)
+    /// A device that cannot be used, or as in [`new`](Self::new).
+    pub fn open(device: UioDevice, config: OmapConfig) -> Result<Self, HardwareError> {
+        let registers = Box::new(device.map(WINDOW)?);
+        Self::new(registers, Interrupt::new(device.file.into()).map_err(HardwareError::Wait)?, config)
     }
 
     /// Takes over a pair of FIFOs. What has already come in stays there and raises the interrupt.

@@ -17,10 +17,10 @@
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Instant;
 
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::net::{Shutdown, shutdown};
 
 use super::{MAX_NOTIFYID, Mailbox, MailboxClosed, Request, Signals};
 
@@ -45,25 +45,13 @@ pub struct SocketMailbox {
 }
 
 impl SocketMailbox {
-    /// Connects to the socket that the remote listens on.
-    ///
-    /// # Errors
-    /// Whatever `connect` says; nobody listening is the usual one, and `EAGAIN` that more are waiting than the remote
-    /// lets wait.
-    pub fn connect(path: &Path) -> io::Result<Self> {
-        // By its own means the standard library would wait until the remote accepts somebody.
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        connect(&socket, &SocketAddrUnix::new(path)?)?;
-        Self::new(socket.into())
-    }
-
-    /// Takes a connection that is already there.
+    /// Takes a connection and makes it non-blocking.
     ///
     /// # Errors
     /// A stream that cannot be made non-blocking.
     pub fn new(stream: UnixStream) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
+        let flags = fcntl_getfl(&stream)?;
+        fcntl_setfl(&stream, flags | OFlags::NONBLOCK)?;
         Ok(SocketMailbox { stream, pending: [0; 4] })
     }
 
@@ -140,6 +128,12 @@ impl Mailbox for SocketMailbox {
         }
         Ok(())
     }
+
+    /// The remote is to see the end now, even if somebody else keeps a duplicate of the descriptor.
+    fn hang_up(&mut self) {
+        // The one error is that the other side has done so before.
+        let _ = shutdown(&self.stream, Shutdown::Both);
+    }
 }
 
 #[cfg(test)]
@@ -198,22 +192,15 @@ mod tests {
     }
 
     #[test]
-    fn a_remote_that_accepts_nobody_is_not_waited_for() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("doorbell");
-        let listener =
-            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
-        rustix::net::bind(&listener, &SocketAddrUnix::new(&path).unwrap()).unwrap();
-        rustix::net::listen(&listener, 0).unwrap();
-        let mut waiting = Vec::new();
-        let error = loop {
-            match SocketMailbox::connect(&path) {
-                Ok(mailbox) => waiting.push(mailbox),
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-        assert!(!waiting.is_empty());
+    fn who_hangs_up_is_gone_although_a_duplicate_is_kept() {
+        let (mut mailbox, mut remote) = pair();
+        let _kept = mailbox.stream.try_clone().unwrap();
+        mailbox.kick(1);
+        mailbox.hang_up();
+        let mut heard = Vec::new();
+        remote.read_to_end(&mut heard).unwrap();
+        assert_eq!(heard, [1]);
+        assert!(mailbox.receive(&mut Signals::default()).is_err());
     }
 
     #[test]

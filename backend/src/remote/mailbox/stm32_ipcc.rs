@@ -27,7 +27,8 @@ use rustix::event::epoll;
 
 use super::pending::Retry;
 use super::{
-    HardwareError, Interrupt, Mailbox, MailboxClosed, Registers, Request, Signals, UioDevices, check_exists,
+    HardwareError, Interrupt, Mailbox, MailboxClosed, Registers, Request, Signals, UioDevice,
+    WantedRegisters, check_exists,
 };
 use crate::log_limit::LogLimit;
 
@@ -91,28 +92,34 @@ pub struct Stm32Ipcc {
 }
 
 impl Stm32Ipcc {
-    /// Finds the controller at this physical address among the UIO devices.
+    /// The registers of the controller at this physical address.
+    pub fn registers(address: u64, nodes: &IpccNodes) -> WantedRegisters<'_> {
+        WantedRegisters { address, size: WINDOW as u64, name: nodes.receive.as_deref() }
+    }
+
+    /// The same registers, with the TX-free interrupt, if there is a device for that.
+    pub fn transmit_registers(address: u64, nodes: &IpccNodes) -> Option<WantedRegisters<'_>> {
+        nodes.transmit.as_deref().map(|name| WantedRegisters {
+            address,
+            size: WINDOW as u64,
+            name: Some(name),
+        })
+    }
+
+    /// Takes over the controller with these [`registers`](Self::registers), and its
+    /// [`transmit_registers`](Self::transmit_registers).
     ///
     /// # Errors
-    /// No such UIO device, or as in [`new`](Self::new).
+    /// A device that cannot be used, or as in [`new`](Self::new).
     pub fn open(
-        devices: &UioDevices,
-        address: u64,
-        nodes: &IpccNodes,
+        receive: UioDevice,
+        transmit: Option<UioDevice>,
         config: IpccConfig,
     ) -> Result<Self, HardwareError> {
-        let map = devices.find(address, WINDOW as u64, nodes.receive.as_deref())?;
-        let device = map.open()?;
-        let registers = Box::new(map.map(&device, WINDOW)?);
-        let receive = Interrupt::new(device.into()).map_err(HardwareError::Wait)?;
-        let transmit = match &nodes.transmit {
-            None => None,
-            Some(name) => {
-                let device = devices.find(address, WINDOW as u64, Some(name))?.open()?;
-                Some(Interrupt::new(device.into()).map_err(HardwareError::Wait)?)
-            }
-        };
-        Self::new(registers, receive, transmit, config)
+        let registers = Box::new(receive.map(WINDOW)?);
+        let receive = Interrupt::new(receive.file.into()).map_err(HardwareError::Wait)?;
+        let transmit = transmit.map(|device| Interrupt::new(device.file.into())).transpose();
+        Self::new(registers, receive, transmit.map_err(HardwareError::Wait)?, config)
     }
 
     /// Takes over a controller, with its TX-free interrupt if there is one. What has already come in stays there and raises

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::param::page_size;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::MappedRegisters;
@@ -35,7 +36,7 @@ impl Default for UioDevices {
 }
 
 /// A stretch of physical addresses that a UIO device maps.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UioMap {
     /// Its device node.
     pub device: PathBuf,
@@ -45,6 +46,26 @@ pub struct UioMap {
     pub offset: u64,
     /// Bytes from there to the end of the map.
     pub size: u64,
+}
+
+/// A UIO device that is open.
+#[derive(Debug)]
+pub struct UioDevice {
+    /// What of it is wanted.
+    pub map: UioMap,
+    /// Its node.
+    pub file: File,
+}
+
+/// A stretch of physical addresses that some UIO device must map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WantedRegisters<'a> {
+    /// The first physical address.
+    pub address: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// What the device must be called, where there are several with the address.
+    pub name: Option<&'a str>,
 }
 
 /// Why a UIO device cannot be used.
@@ -206,21 +227,24 @@ impl UioMap {
             .map(File::from)
             .map_err(|error| UioError::Open { device: self.device.clone(), source: error.into() })
     }
+}
 
+impl UioDevice {
     /// Maps the first `len` bytes as registers.
     ///
     /// # Errors
     /// A device that cannot be mapped.
-    pub fn map(&self, device: &File, len: usize) -> Result<MappedRegisters, UioError> {
-        usize::try_from(self.offset)
+    pub(super) fn map(&self, len: usize) -> Result<MappedRegisters, UioError> {
+        let map = &self.map;
+        usize::try_from(map.offset)
             .ok()
             .filter(|start| start.is_multiple_of(4))
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not aligned to 4 bytes"))
-            .and_then(|start| MappedRegisters::map(device, self.file_offset(), start, len))
+            .and_then(|start| MappedRegisters::map(&self.file, map.file_offset(), start, len))
             .map_err(|source| UioError::Map {
-                device: self.device.clone(),
-                index: self.index,
-                offset: self.offset,
+                device: map.device.clone(),
+                index: map.index,
+                offset: map.offset,
                 len,
                 source,
             })
@@ -233,4 +257,4 @@ fn number_of(path: &Path, prefix: &str) -> Option<u32> {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(in crate::remote) mod tests;

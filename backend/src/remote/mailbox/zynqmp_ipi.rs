@@ -26,7 +26,8 @@ use std::time::Instant;
 
 use super::pending::{Pending, Retry};
 use super::{
-    HardwareError, Interrupt, Mailbox, MailboxClosed, Registers, Request, Signals, UioDevices, check_exists,
+    HardwareError, Interrupt, Mailbox, MailboxClosed, Registers, Request, Signals, UioDevice,
+    WantedRegisters, check_exists,
 };
 
 const CONTROLLER: &str = "ZynqMP IPI";
@@ -63,17 +64,24 @@ pub struct ZynqmpIpi {
 }
 
 impl ZynqmpIpi {
-    /// Finds the channel and the buffer among the UIO devices; they may be of one device or of two.
+    /// The registers of the channel.
+    pub fn registers(config: IpiConfig) -> WantedRegisters<'static> {
+        WantedRegisters { address: config.channel, size: WINDOW as u64, name: None }
+    }
+
+    /// The message buffer, which may be of the same device or of another.
+    pub fn buffer(config: IpiConfig) -> WantedRegisters<'static> {
+        WantedRegisters { address: config.request_buffer, size: BUFFER as u64, name: None }
+    }
+
+    /// Takes over the channel with these [`registers`](Self::registers) and this [`buffer`](Self::buffer).
     ///
     /// # Errors
-    /// No such UIO device, or as in [`new`](Self::new).
-    pub fn open(devices: &UioDevices, config: IpiConfig) -> Result<Self, HardwareError> {
-        let map = devices.find(config.channel, WINDOW as u64, None)?;
-        let device = map.open()?;
-        let registers = Box::new(map.map(&device, WINDOW)?);
-        let buffer = devices.find(config.request_buffer, BUFFER as u64, None)?;
-        let buffer = Box::new(buffer.map(&buffer.open()?, BUFFER)?);
-        let interrupt = Interrupt::new(device.into()).map_err(HardwareError::Wait)?;
+    /// A device that cannot be used, or as in [`new`](Self::new).
+    pub fn open(channel: UioDevice, buffer: &UioDevice, config: IpiConfig) -> Result<Self, HardwareError> {
+        let registers = Box::new(channel.map(WINDOW)?);
+        let buffer = Box::new(buffer.map(BUFFER)?);
+        let interrupt = Interrupt::new(channel.file.into()).map_err(HardwareError::Wait)?;
         Self::new(registers, buffer, interrupt, config.remote)
     }
 

@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::memory::CarveoutError;
@@ -53,7 +54,7 @@ pub enum Switch {
 }
 
 /// What was to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
     /// Start the core.
     Start,
@@ -238,7 +239,11 @@ impl Switch {
         self.turn(Step::Stop)
     }
 
-    fn turn(&self, step: Step) -> Result<(), PowerError> {
+    /// Starts or stops the core.
+    ///
+    /// # Errors
+    /// As of [`start`](Self::start).
+    pub fn turn(&self, step: Step) -> Result<(), PowerError> {
         match (self, step) {
             (Switch::Command { start: command, .. }, Step::Start)
             | (Switch::Command { stop: command, .. }, Step::Stop) => command::run(step, command, TIME_LIMIT),

@@ -66,14 +66,14 @@ impl Resolver<'_> {
         let missing = |key| Fault::new(key, table, "nothing");
         let doorbell = remote.doorbell.as_ref().ok_or_else(|| missing(&keys::REMOTE_DOORBELL))?;
         let doorbell = self.socket(&keys::REMOTE_DOORBELL, doorbell)?;
-        let tree = super::tree::tree(remote, table)?;
+        let tree = super::tree::tree(remote, table, self.sources)?;
         self.shared(remote, table, MailboxPlan::Socket(doorbell), tree)
     }
 
     fn uio_link(&mut self, remote: &raw::Remote, table: usize) -> Result<SharedPlan, Fault> {
         let doorbell = [(&keys::REMOTE_DOORBELL, remote.doorbell.as_ref().map(start))];
         absent(&doorbell, "link = \"uio\"", "link = \"socket\"")?;
-        let tree = super::tree::tree(remote, table)?;
+        let tree = super::tree::tree(remote, table, self.sources)?;
         let of_tree = tree.as_ref().and_then(|tree| tree.mailbox.clone());
         let mailbox = remote.mailbox.as_ref().map(super::mailbox::mailbox).transpose()?.or(of_tree);
         let mailbox = mailbox.ok_or_else(|| Fault::new(&keys::MAILBOX, table, "nothing"))?;

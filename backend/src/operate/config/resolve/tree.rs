@@ -1,12 +1,10 @@
 //! What a device tree says of a remote core, in the terms of the plan.
 
-use std::fs;
-
 use super::{path_of, start};
 use crate::{
     causes::Causes,
     operate::{
-        config::{Fault, keys, raw},
+        config::{Fault, Sources, keys, raw},
         device_tree::{self, Family, Found, Region, Table},
         plan::{MemoryPlan, MemorySource},
     },
@@ -27,7 +25,7 @@ pub(super) struct Tree {
 }
 
 /// Reads the device tree of a remote, if it has one. `table` is where the remote stands in the file.
-pub(super) fn tree(remote: &raw::Remote, table: usize) -> Result<Option<Tree>, Fault> {
+pub(super) fn tree(remote: &raw::Remote, table: usize, sources: &Sources) -> Result<Option<Tree>, Fault> {
     let (path, node) = match (&remote.device_tree, &remote.node) {
         (None, None) => return Ok(None),
         (Some(path), Some(node)) => (path, node),
@@ -37,7 +35,7 @@ pub(super) fn tree(remote: &raw::Remote, table: usize) -> Result<Option<Tree>, F
     let file = path_of(&keys::DEVICE_TREE, path)?;
     let unreadable =
         |error| Fault::new(&keys::DEVICE_TREE, start(path), format!("{:?}: {error}", path.get_ref()));
-    let blob = fs::read(&file).map_err(unreadable)?;
+    let blob = sources.read(&file).map_err(unreadable)?;
     let found = device_tree::read(&blob, node.get_ref()).map_err(|error| {
         Fault::new(&keys::NODE, start(node), format!("{:?}: {}", node.get_ref(), Causes(&error)))
     })?;

@@ -14,7 +14,7 @@ fn refusal_with(from: &str, to: &str) -> String {
 
 #[test]
 fn an_unreadable_file_is_named_with_the_cause() {
-    let error = load(Path::new("no/such/file.toml")).unwrap_err();
+    let error = load(Path::new("no/such/file.toml"), &Sources::of_host()).unwrap_err();
     assert_eq!(error.to_string(), "cannot read the configuration no/such/file.toml");
     let cause = std::error::Error::source(&error).unwrap();
     assert_eq!(cause.to_string(), "No such file or directory (os error 2)");
@@ -46,7 +46,7 @@ fn an_unknown_key_is_refused_with_those_there_are() {
     );
     assert_eq!(
         refusal("[[services]]\n"),
-        "board.toml:1: key services: expected one of control, remote, vm, service, found a key that is not known"
+        "board.toml:1: key services: expected one of control, user, remote, vm, service, found a key that is not known"
     );
 }
 
@@ -90,6 +90,17 @@ fn a_missing_key_is_refused_with_what_it_has_to_be() {
         "board.toml:11: key vm.socket: expected the path of a unix socket, 1 to 107 bytes, that nothing else in the \
          file uses, found nothing"
     );
+}
+
+#[test]
+fn a_user_that_is_root_or_nobody_at_all_is_refused() {
+    for user in ["root", "", "a\\u0000"] {
+        let said = refusal(&format!("user = \"{user}\"\n{MINIMAL}"));
+        let expected =
+            "board.toml:1: key user: expected the name of an unprivileged user of this host, found ";
+        assert!(said.starts_with(expected), "{said}");
+    }
+    assert_eq!(plan(&format!("user = \"rpmsg\"\n{MINIMAL}")).user.as_deref(), Some("rpmsg"));
 }
 
 #[test]

@@ -17,6 +17,7 @@ fn every_request_is_read_as_it_is_written() {
         Request::RemoveVm("a".to_owned()),
         Request::ListVms,
         Request::ListRemotes,
+        Request::Upgrade,
         remote(RemoteRequest::Start),
         remote(RemoteRequest::Stop),
         remote(RemoteRequest::Restart { firmware }),

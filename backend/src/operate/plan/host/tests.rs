@@ -51,7 +51,8 @@ impl Folder {
     fn missing(&self, text: &str) -> Vec<String> {
         let file = self.path("board.toml");
         fs::write(&file, text.replace('@', &self.path(""))).unwrap();
-        let plan = config::load(Path::new(&file)).unwrap_or_else(|error| panic!("{error}"));
+        let plan = config::load(Path::new(&file), &config::Sources::of_host())
+            .unwrap_or_else(|error| panic!("{error}"));
         let path = self.path("bin");
         let uio = UioDevices::new(Path::new(&self.path("class")), Path::new(&self.path("dev")));
         let mut host = Host { uio, path: OsStr::new(&path), missing: Vec::new() };

@@ -131,9 +131,10 @@ fn a_channel_that_does_not_exist_is_refused() {
 #[test]
 fn it_is_opened_by_its_physical_address() {
     let tree = Tree::new();
-    let node = tree.add(4, "mu", &[(0x30AA_0000, 0x1000, 0), (0x30AB_0000, 0x1000, 0)]);
-    let mut mailbox = ImxMu::open(&tree.devices(), 0x30AB_0000, CONFIGS[0]).unwrap();
-    let registers = tree.devices().find(0x30AB_0000, 0x28, None).unwrap().map(&node, 0x28).unwrap();
+    tree.add(4, "mu", &[(0x30AA_0000, 0x1000, 0), (0x30AB_0000, 0x1000, 0)]);
+    let wanted = ImxMu::registers(0x30AB_0000, CONFIGS[0]);
+    let mut mailbox = ImxMu::open(tree.open(wanted).unwrap(), CONFIGS[0]).unwrap();
+    let registers = tree.look_at(wanted);
     assert_eq!(registers.read32(0x24), 1 << 26 | 1 << 30, "RIE and GIE of channel 1");
     mailbox.kick(5);
     assert_eq!(
@@ -144,7 +145,7 @@ fn it_is_opened_by_its_physical_address() {
     registers.write32(0x20, 1 << 22);
     mailbox.flush(Instant::now());
     assert_eq!((registers.read32(0x4), registers.read32(0x24)), (5 << 16, 1 << 26 | 1 << 30));
-    assert!(ImxMu::open(&tree.devices(), 0x30AC_0000, CONFIGS[0]).is_err());
+    assert!(tree.open(ImxMu::registers(0x30AC_0000, CONFIGS[0])).is_err());
 }
 
 proptest! {

@@ -194,14 +194,14 @@ fn numbers_that_do_not_exist_are_refused() {
 #[test]
 fn it_is_opened_by_its_physical_address() {
     let tree = Tree::new();
-    let node = tree.add(0, "mailbox", &[(0x31F8_0000, 0x1000, 0), (0x31F8_1000, 0x1000, 0)]);
-    let mut mailbox = OmapMailbox::open(&tree.devices(), 0x31F8_1000, OMAP4).unwrap();
-    let map = tree.devices().find(0x31F8_1000, WINDOW as u64, None).unwrap();
-    let registers = map.map(&node, WINDOW).unwrap();
+    tree.add(0, "mailbox", &[(0x31F8_0000, 0x1000, 0), (0x31F8_1000, 0x1000, 0)]);
+    let wanted = OmapMailbox::registers(0x31F8_1000);
+    let mut mailbox = OmapMailbox::open(tree.open(wanted).unwrap(), OMAP4).unwrap();
+    let registers = tree.look_at(wanted);
     assert_eq!((registers.read32(0x108), registers.read32(0x10C)), (1, 8), "NEWMSG on, NOTFULL off");
     mailbox.kick(5);
     assert_eq!(registers.read32(0x44), 5);
-    assert!(OmapMailbox::open(&tree.devices(), 0x31F8_2000, OMAP4).is_err());
+    assert!(tree.open(OmapMailbox::registers(0x31F8_2000)).is_err());
 }
 
 proptest! {

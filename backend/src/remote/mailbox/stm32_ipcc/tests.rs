@@ -179,22 +179,21 @@ fn numbers_that_do_not_exist_are_refused() {
 #[test]
 fn it_is_opened_by_its_physical_address_and_the_names_of_its_devices() {
     let tree = Tree::new();
-    let node = tree.add(0, "ipcc-rx", &[(0, 0x1000, 0), (0x4C00_1000, 0x1000, 0)]);
+    tree.add(0, "ipcc-rx", &[(0, 0x1000, 0), (0x4C00_1000, 0x1000, 0)]);
     tree.add(1, "ipcc-tx", &[(0, 0x1000, 0), (0x4C00_1000, 0x1000, 0)]);
-    let map = tree.devices().find(0x4C00_1000, WINDOW as u64, Some("ipcc-rx")).unwrap();
-    let registers = map.map(&node, WINDOW).unwrap();
-    registers.write32(HWCFGR, 6);
     let name = |name: &str| Some(name.to_owned());
-    for (nodes, control) in
-        [(IpccNodes::default(), CR_RX_ON), (IpccNodes { receive: name("ipcc-rx"), transmit: None }, CR_RX_ON)]
-    {
-        let mut mailbox = Stm32Ipcc::open(&tree.devices(), 0x4C00_1000, &nodes, config(0)).unwrap();
-        assert_eq!((registers.read32(CR), registers.read32(MR)), (control, !3));
+    let nodes = IpccNodes { receive: name("ipcc-rx"), transmit: name("ipcc") };
+    let registers = tree.look_at(Stm32Ipcc::registers(0x4C00_1000, &nodes));
+    registers.write32(HWCFGR, 6);
+    for own in [IpccNodes::default(), IpccNodes { receive: name("ipcc-rx"), transmit: None }] {
+        let receive = tree.open(Stm32Ipcc::registers(0x4C00_1000, &own)).unwrap();
+        let mut mailbox = Stm32Ipcc::open(receive, None, config(0)).unwrap();
+        assert_eq!((registers.read32(CR), registers.read32(MR)), (CR_RX_ON, !3));
         mailbox.kick(1);
         assert_eq!(registers.read32(SCR), 1 << 17);
     }
-    let nodes = IpccNodes { receive: name("ipcc-rx"), transmit: name("ipcc") };
-    let error = Stm32Ipcc::open(&tree.devices(), 0x4C00_1000, &nodes, config(0)).unwrap_err();
+    let transmit = Stm32Ipcc::transmit_registers(0x4C00_1000, &nodes).unwrap();
+    let error = tree.open(transmit).unwrap_err();
     assert!(error.to_string().contains("called \"ipcc\""), "{error}");
 }
 

@@ -8,24 +8,36 @@ use super::super::Registers;
 use super::*;
 
 /// Directories that look like `/sys/class/uio` and `/dev`.
-pub(in crate::remote::mailbox) struct Tree {
+pub(in crate::remote) struct Tree {
     folder: TempDir,
 }
 
 impl Tree {
-    pub(in crate::remote::mailbox) fn new() -> Self {
+    pub(in crate::remote) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("class")).unwrap();
         fs::create_dir(folder.path().join("dev")).unwrap();
         Tree { folder }
     }
 
-    pub(in crate::remote::mailbox) fn devices(&self) -> UioDevices {
+    pub(in crate::remote) fn devices(&self) -> UioDevices {
         UioDevices::new(&self.folder.path().join("class"), &self.folder.path().join("dev"))
     }
 
+    /// The device with these registers, open.
+    pub(in crate::remote) fn open(&self, wanted: WantedRegisters<'_>) -> Result<UioDevice, UioError> {
+        let map = self.devices().find(wanted.address, wanted.size, wanted.name)?;
+        Ok(UioDevice { file: map.open()?, map })
+    }
+
+    /// These registers, for the test to look at.
+    pub(in crate::remote) fn look_at(&self, wanted: WantedRegisters<'_>) -> MappedRegisters {
+        let len = usize::try_from(wanted.size).unwrap();
+        self.open(wanted).unwrap().map(len).unwrap()
+    }
+
     /// Adds a device with maps of (address, size, offset). Its node is a file with a page for each map.
-    pub(in crate::remote::mailbox) fn add(&self, number: u32, name: &str, maps: &[(u64, u64, u64)]) -> File {
+    pub(in crate::remote) fn add(&self, number: u32, name: &str, maps: &[(u64, u64, u64)]) -> File {
         let device = self.folder.path().join(format!("class/uio{number}"));
         fs::create_dir(&device).unwrap();
         fs::write(device.join("name"), format!("{name}\n")).unwrap();
@@ -55,7 +67,7 @@ fn a_controller_is_found_by_its_physical_address_and_its_registers_are_mapped() 
     let node = tree.add(10, "mu", &[(0x3090_0000, 0x1000, 0), (0x30AB_0000, 0x1000, 0x140)]);
     let map = tree.devices().find(0x30AB_0140, 0x28, None).unwrap();
     assert_eq!(map, UioMap { device: tree.node(10), index: 1, offset: 0x140, size: 0x1000 - 0x140 });
-    let registers = map.map(&map.open().unwrap(), 0x28).unwrap();
+    let registers = UioDevice { file: map.open().unwrap(), map }.map(0x28).unwrap();
     registers.write32(0x24, 0x1234_5678);
     let mut bytes = [0; 4];
     node.read_exact_at(&mut bytes, page_size() as u64 + 0x164).unwrap();
@@ -142,6 +154,6 @@ fn a_controller_that_is_not_aligned_is_refused() {
     let tree = Tree::new();
     tree.add(0, "odd", &[(0x1000, 0x1000, 0)]);
     let map = tree.devices().find(0x1002, 4, None).unwrap();
-    let error = map.map(&map.open().unwrap(), 4).unwrap_err();
+    let error = UioDevice { file: map.open().unwrap(), map }.map(4).unwrap_err();
     assert!(matches!(error, UioError::Map { offset: 2, .. }), "{error}");
 }

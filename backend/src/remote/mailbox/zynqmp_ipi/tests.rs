@@ -99,16 +99,14 @@ fn channel_and_buffer_are_opened_by_their_physical_addresses() {
     tree.add(0, "ipi-buffers", &[(0xFF99_0000, 0x1000, 0)]);
     tree.add(1, "ipi", &[(0xFF34_0000, 0x1000, 0), (0xFF34_1000, 0x1000, 0)]);
     let config = IpiConfig { channel: 0xFF34_1000, request_buffer: 0xFF99_0620, remote: REMOTE };
-    let mut mailbox = ZynqmpIpi::open(&tree.devices(), config).unwrap();
-    let look = |address, len: usize| {
-        let map = tree.devices().find(address, len as u64, None).unwrap();
-        map.map(&map.open().unwrap(), len).unwrap()
-    };
-    let (registers, buffer) = (look(config.channel, WINDOW), look(config.request_buffer, BUFFER));
+    let (channel, buffer) = (ZynqmpIpi::registers(config), ZynqmpIpi::buffer(config));
+    let mut mailbox =
+        ZynqmpIpi::open(tree.open(channel).unwrap(), &tree.open(buffer).unwrap(), config).unwrap();
+    let (registers, buffer) = (tree.look_at(channel), tree.look_at(buffer));
     assert_eq!(registers.read32(IER), 1 << REMOTE);
     mailbox.kick(5);
     assert_eq!((buffer.read32(0), registers.read32(TRIG)), (5, 1 << REMOTE));
-    assert!(ZynqmpIpi::open(&tree.devices(), IpiConfig { request_buffer: 0, ..config }).is_err());
+    assert!(tree.open(ZynqmpIpi::buffer(IpiConfig { request_buffer: 0, ..config })).is_err());
 }
 
 proptest! {

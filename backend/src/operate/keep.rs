@@ -1,0 +1,300 @@
+//! What the keeper process does: it opens the sockets, keeps a worker running, and carries out the worker's requests.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Builder;
+
+use log::info;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use serde_json::{Map, Value};
+use signal_hook::consts::{SIGHUP, TERM_SIGNALS};
+use signal_hook::iterator::Signals;
+use tempfile::TempDir;
+use thiserror::Error;
+
+use super::config::{KeyError, one_more_vm};
+use super::control::Refusal;
+use super::plan::{Plan, VmPlan};
+use super::remotes::{self, RemoteError};
+use super::requests::to_toml;
+use super::sockets::{self, Rights, SocketError, SocketFile, VmListener};
+use crate::bridge::State;
+use crate::keeper::calls::{KeptVm, Reply, Request, VERSION};
+use crate::keeper::channel::{Failure, Outcome};
+use crate::keeper::handover::Handover;
+use crate::keeper::supervise::{Event, Household, SuperviseError, supervise};
+use crate::keeper::vm::{FrontEnds, Vm};
+use crate::keeper::worker::Worker;
+use crate::remote::host::{self, Direct, Host};
+
+/// Permissions of the control socket: whoever may use it has the program make sockets wherever it can.
+const CONTROL_MODE: u32 = 0o600;
+
+/// Why the plan cannot be served.
+#[derive(Debug, Error)]
+pub enum KeepError {
+    /// The socket of a VM.
+    #[error("vm {vm}")]
+    Vm {
+        /// The VM.
+        vm: String,
+        /// What is wrong with its socket.
+        #[source]
+        source: SocketError,
+    },
+    /// The control socket.
+    #[error("control")]
+    Control(#[source] SocketError),
+    /// Something that the system did not give.
+    #[error("cannot set up {what}")]
+    System {
+        /// What.
+        what: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The keys of a VM that is to be added.
+    #[error(transparent)]
+    Keys(#[from] Box<KeyError>),
+    /// The keys are none.
+    #[error(transparent)]
+    NoKeys(#[from] Refusal),
+    /// A remote.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// There are no workers any more.
+    #[error(transparent)]
+    Workers(#[from] SuperviseError),
+}
+
+impl KeepError {
+    /// Whether a worker has said already what is wrong.
+    pub fn is_said(&self) -> bool {
+        matches!(self, KeepError::Workers(SuperviseError::AtStart))
+    }
+}
+
+fn system(what: &'static str) -> impl Fn(io::Error) -> KeepError {
+    move |source| KeepError::System { what, source }
+}
+
+/// Has the plan served until the program is told to end, or until every front-end it was started for has gone and none can
+/// come. `handover` is how the program was started.
+///
+/// # Errors
+/// Anything that keeps it from starting; workers that die again and again. Nothing that front-ends, guests or remotes do
+/// later is an error here.
+pub fn keep(plan: &Plan, handover: &Handover) -> Result<(), KeepError> {
+    let (sender, events) = channel();
+    let mut signals =
+        Signals::new(TERM_SIGNALS.iter().chain(&[SIGHUP])).map_err(system("signal handling"))?;
+    let told = sender.clone();
+    let wait = move || signals.forever().try_for_each(|signal| told.send(Event::Signal(signal)));
+    let waiting = Builder::new().name("signals".to_owned()).spawn(wait);
+    waiting.map_err(system("the thread that waits for signals"))?;
+
+    let kept = Arc::new(Kept::open(plan, handover, &sender)?);
+    let household: Arc<dyn Household> = Arc::<Kept>::clone(&kept);
+    let ended = supervise((&sender, &events), &household);
+    kept.close();
+    kept.held().place = None;
+    Ok(ended?)
+}
+
+/// A reason for the program to go on, shared by all who have one: when the last of them drops it, the program ends.
+pub(super) struct Going(Sender<Event>);
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        let _ended_already = self.0.send(Event::Over);
+    }
+}
+
+/// What the keeper holds.
+pub(super) struct Kept {
+    plan: Plan,
+    handover: OwnedFd,
+    /// State memory, by the remotes of the plan.
+    states: Vec<OwnedFd>,
+    /// What opens files and throws switches, by the remotes of the plan.
+    hosts: Vec<Direct>,
+    control: Option<OwnedFd>,
+    events: Sender<Event>,
+    held: Mutex<Held>,
+}
+
+struct Held {
+    vms: Vec<KeptOne>,
+    control: Option<SocketFile>,
+    /// Whoever can send requests keeps the program going.
+    going: Option<Arc<Going>>,
+    /// The worker's sockets are in there, out of everybody else's reach.
+    place: Option<TempDir>,
+    /// VMs that there have ever been.
+    count: u64,
+}
+
+/// A VM that is kept.
+struct KeptOne {
+    plan: VmPlan,
+    /// Where it was added at run time.
+    keys: Option<Map<String, Value>>,
+    file: Option<SocketFile>,
+    vm: Vm,
+}
+
+impl Kept {
+    /// Opens everything that the plan names. Sockets first: where another program serves them already, nothing is touched.
+    pub(super) fn open(plan: &Plan, handover: &Handover, events: &Sender<Event>) -> Result<Self, KeepError> {
+        let rights = Rights { mode: Some(CONTROL_MODE), group: None };
+        let control = plan.control.as_deref().map(|path| sockets::listen(path, rights));
+        let (control, file) = control.transpose().map_err(KeepError::Control)?.unzip();
+        let sockets = plan.vms.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let place = tempfile::Builder::new().prefix("vhost-device-rpmsg-").tempdir();
+        let states = plan.remotes.iter().map(|_| state_memory()).collect::<Result<_, _>>();
+        let going = Arc::new(Going(events.clone()));
+        let kept = Kept {
+            plan: plan.clone(),
+            handover: handover.to_file().map_err(system("the handover to workers"))?.into(),
+            states: states.map_err(system("state memory"))?,
+            hosts: remotes::hosts(&plan.remotes)?,
+            control: control.map(OwnedFd::from),
+            events: events.clone(),
+            held: Mutex::new(Held {
+                vms: Vec::new(),
+                going: file.is_some().then(|| Arc::clone(&going)),
+                control: file,
+                place: Some(place.map_err(system("a folder for the worker's sockets"))?),
+                count: 0,
+            }),
+        };
+        for (plan, socket) in plan.vms.iter().zip(sockets) {
+            kept.serve(plan.clone(), None, socket, &going)?;
+        }
+        Ok(kept)
+    }
+
+    /// Opens the socket of one VM more. The worker has looked at the keys, which is not to be relied on.
+    fn add(&self, keys: Map<String, Value>) -> Result<(), KeepError> {
+        let table = to_toml(&keys)?;
+        let served: Vec<_> = self.held().vms.iter().map(|kept| kept.plan.clone()).collect();
+        let plan = one_more_vm(table, &self.plan, &served)?;
+        let going = self.held().going.clone().unwrap_or_else(|| Arc::new(Going(self.events.clone())));
+        let socket = open(&plan)?;
+        self.serve(plan, Some(keys), socket, &going)
+    }
+
+    fn serve(
+        &self,
+        plan: VmPlan,
+        keys: Option<Map<String, Value>>,
+        socket: VmListener,
+        going: &Arc<Going>,
+    ) -> Result<(), KeepError> {
+        let (front_ends, file) = match socket {
+            VmListener::Listening(listener, file) => (FrontEnds::Listening(listener), file),
+            VmListener::Connected(stream) => (FrontEnds::Connected(stream), None),
+        };
+        let mut held = self.held();
+        let place = held.place.as_ref().map(|place| place.path().join(held.count.to_string()));
+        let place = place.ok_or_else(|| system("the socket of a VM")(ErrorKind::NotConnected.into()))?;
+        held.count += 1;
+        let vm = Vm::start(&plan.name, front_ends, place, Arc::clone(going));
+        let vm = vm.map_err(system("the thread of a VM"))?;
+        held.vms.push(KeptOne { plan, keys, file, vm });
+        Ok(())
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Household for Kept {
+    fn carry_out(&self, worker: &Arc<Worker>, request: Request) -> Outcome<Reply> {
+        let done = |fd: Option<&OwnedFd>| {
+            let fd = fd.map(OwnedFd::try_clone).transpose().map_err(|error| Failure::of(&error))?;
+            Ok((Reply::Done, fd.into_iter().collect()))
+        };
+        let tell = |event| self.events.send(event).map_err(|_| Failure::new("the program is ending"));
+        match request {
+            Request::Start { version: VERSION } => done(Some(&self.handover)),
+            Request::Start { version } => Err(Failure::new(format!(
+                "expected a worker of version {VERSION}, found {version}; restart the program to run another version"
+            ))),
+            Request::Control => done(self.control.as_ref()),
+            Request::Vms => {
+                let entry = |kept: &KeptOne| KeptVm { name: kept.plan.name.clone(), keys: kept.keys.clone() };
+                Ok((Reply::Vms(self.held().vms.iter().map(entry).collect()), Vec::new()))
+            }
+            Request::Vm { name } => {
+                let held = self.held();
+                let kept =
+                    held.vms.iter().find(|kept| kept.plan.name == name).ok_or_else(|| unknown(&name))?;
+                let joined = kept.vm.join_to(worker).map_err(|error| Failure::of(&error))?;
+                Ok((Reply::Vm { is_connected: joined.1 }, vec![joined.0.into()]))
+            }
+            Request::AddVm { keys } => {
+                self.add(keys).map_err(|error| Failure::of(&error))?;
+                done(None)
+            }
+            Request::RemoveVm { name } => {
+                let mut held = self.held();
+                let at = held.vms.iter().position(|kept| kept.plan.name == name);
+                let KeptOne { file, vm, .. } = held.vms.remove(at.ok_or_else(|| unknown(&name))?);
+                drop(held);
+                // Nobody new comes in, and whoever is in goes.
+                drop(file);
+                vm.stop();
+                info!("vm {name}: its socket is closed");
+                done(None)
+            }
+            Request::State { remote } => {
+                let at = self.plan.remotes.iter().position(|known| known.name == remote);
+                done(Some(at.and_then(|at| self.states.get(at)).ok_or_else(|| unknown(&remote))?))
+            }
+            Request::Host { remote, request } => {
+                let at = self.plan.remotes.iter().position(|known| known.name == remote);
+                let host = at.and_then(|at| self.hosts.get(at)).ok_or_else(|| unknown(&remote))?;
+                let host::Answer { told, file } = host.ask(&request).map_err(|error| Failure::of(&error))?;
+                Ok((Reply::Host(told), file.into_iter().collect()))
+            }
+            Request::Serving => tell(Event::Serving(worker.number())).and_then(|()| done(None)),
+            Request::Upgrade => tell(Event::Upgrade).and_then(|()| done(None)),
+        }
+    }
+
+    fn settle(&self) {
+        let settling: Vec<_> = self.held().vms.iter().map(|kept| kept.vm.settling()).collect();
+        settling.into_iter().for_each(|settle| settle());
+    }
+
+    fn close(&self) {
+        let mut held = self.held();
+        held.control = None;
+        for kept in &mut held.vms {
+            kept.file = None;
+        }
+    }
+}
+
+fn unknown(name: &str) -> Failure {
+    Failure::new(format!("expected the name of something that is served, found {name:?}"))
+}
+
+/// Opens the socket of a VM.
+fn open(plan: &VmPlan) -> Result<VmListener, KeepError> {
+    let rights = Rights { mode: plan.mode, group: plan.group.as_ref() };
+    sockets::open(&plan.socket, rights).map_err(|source| KeepError::Vm { vm: plan.name.clone(), source })
+}
+
+/// Memory of a fixed size, all zero, that takes what is written to and no more.
+fn state_memory() -> io::Result<OwnedFd> {
+    let memfd = memfd_create("state", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    ftruncate(&memfd, State::SIZE)?;
+    fcntl_add_seals(&memfd, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(memfd)
+}
