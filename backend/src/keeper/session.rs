@@ -128,7 +128,7 @@ impl Session {
             }
             Change::Add(region) => self.regions.extend(fds.next().map(|file| Shared { region, file })),
             Change::Remove(Region { guest, .. }) => {
-                self.regions.retain(|shared| shared.region.guest != guest)
+                self.regions.retain(|shared| shared.region.guest != guest);
             }
             Change::Num { ring, num } => self.rings[ring].num = Some(num),
             Change::Addresses { ring, flags, user, log } => {

@@ -27,6 +27,9 @@ pub struct Footprint {
     pub resident: usize,
 }
 
+/// The program.
+pub const EXECUTABLE: &str = env!("CARGO_BIN_EXE_vhost-device-rpmsg");
+
 /// A running `vhost-device-rpmsg`.
 pub struct Program(Process);
 
@@ -38,7 +41,16 @@ impl Program {
 
     /// Starts the program with something as its file descriptor 0.
     pub fn spawn_with_stdin(stdin: Stdio, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vhost-device-rpmsg"));
+        Program::spawn_from(Path::new(EXECUTABLE), stdin, args)
+    }
+
+    /// Starts a copy of [`EXECUTABLE`].
+    pub fn spawn_from(
+        executable: &Path,
+        stdin: Stdio,
+        args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Self {
+        let mut command = Command::new(executable);
         command.args(args).env_remove("RUST_LOG").env("RUST_BACKTRACE", "1");
         Program(Process::spawn("vhost-device-rpmsg", stdin, command))
     }
@@ -105,6 +117,12 @@ impl Program {
             .expect("SIGSTOP sent");
         self.kill_worker();
         self.0.kill();
+    }
+
+    /// Descriptors and threads of the keeper.
+    pub fn footprint_of_keeper(&self) -> (usize, usize) {
+        let Footprint { fds, threads, .. } = Footprint::of(self.id());
+        (fds, threads)
     }
 
     /// What both processes hold now.

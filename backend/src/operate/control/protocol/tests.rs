@@ -64,7 +64,7 @@ fn a_request_that_there_is_not_is_refused_with_those_there_are() {
                 Code::Request,
                 format!(
                     "key request: expected \"vm-add\", \"vm-remove\", \"vm-list\", \"remote-list\", \"remote-start\", \
-                         \"remote-stop\", \"remote-restart\", \"remote-trace\" or \"remote-table\", found {found}"
+                         \"remote-stop\", \"remote-restart\", \"remote-trace\", \"remote-table\" or \"upgrade\", found {found}"
                 )
             )
         );
