@@ -78,6 +78,11 @@ impl Session {
         !is_said && rings.iter().all(Ring::is_fresh)
     }
 
+    /// Regions of memory that are shared now.
+    pub(super) fn regions(&self) -> usize {
+        self.regions.len()
+    }
+
     /// Whether the worker answers this request.
     pub(super) fn expects_reply(&self, message: &Message, change: &Change) -> bool {
         if message.is_question() {

@@ -13,7 +13,8 @@ use vhost::VhostBackend;
 use crate::harness::driver::PATIENCE;
 use crate::harness::guest::Guest;
 use crate::harness::options::GuestOptions;
-use crate::harness::program::{EXECUTABLE, Program, wait_for_end};
+use crate::harness::process::has_ended;
+use crate::harness::program::{EXECUTABLE, Program};
 
 const HERE: u32 = 1024;
 /// Workers that die in a row before the program gives up.
@@ -140,7 +141,7 @@ fn both_processes_end_on_sigterm() {
     house.program.terminate();
 
     assert_eq!(house.program.wait_exit().code(), Some(0));
-    wait_for_end(&worker);
+    assert!(has_ended(&worker, PATIENCE));
     guest.vmm().frontend().get_features().unwrap_err();
 }
 
@@ -166,7 +167,7 @@ fn a_worker_does_not_outlive_its_keeper() {
 
     house.signal(Signal::KILL);
 
-    wait_for_end(&worker);
+    assert!(has_ended(&worker, PATIENCE));
     house.program.wait_exit();
 }
 

@@ -103,7 +103,7 @@ fn replies_are_lines_that_say_version_and_result_or_error() {
 fn the_lines_of_the_reference_are_requests_and_replies() {
     let reference = include_str!("../../../../docs/control.md");
     let lines: Vec<_> = reference.lines().filter(|line| line.starts_with('{')).collect();
-    assert_eq!(lines.len(), 15);
+    assert_eq!(lines.len(), 17);
     for line in lines {
         match line.contains("\"request\"") {
             true => drop(Request::parse(line.as_bytes()).unwrap()),
