@@ -76,12 +76,6 @@ impl<'a> Proxy<'a> {
 
     /// Serves the front-end until it is gone, or the door is shut.
     pub(super) fn run(mut self) -> Result<(), ProxyError> {
-        let ended = self.serve();
-        self.door.joined(None);
-        ended
-    }
-
-    fn serve(&mut self) -> Result<(), ProxyError> {
         loop {
             self.join_again()?;
             let Some(ready) = self.wait()? else { return Ok(()) };

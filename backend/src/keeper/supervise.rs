@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
-use signal_hook::consts::SIGHUP;
+use signal_hook::consts::{SIGHUP, SIGKILL};
 use thiserror::Error;
 
 use super::calls::{Reply, Request};
@@ -76,6 +77,14 @@ pub enum SuperviseError {
 /// How a worker has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct How(Option<ExitStatus>);
+
+impl How {
+    /// Whether somebody else has ended it: nothing that is wrong with a program ends it so, and the next one need not meet the
+    /// same end.
+    fn is_kill(self) -> bool {
+        self.0.is_some_and(|status| status.signal() == Some(SIGKILL))
+    }
+}
 
 impl fmt::Display for How {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -165,6 +174,9 @@ pub fn supervise(
                     error!(
                         "the worker of the new program has died at its start ({how}); back to the one before"
                     );
+                    State::Waiting { until: Instant::now() }
+                } else if serving.is_some() && how.is_kill() {
+                    warn!("the worker was killed; the next one takes over its sessions");
                     State::Waiting { until: Instant::now() }
                 } else if has_served {
                     died(&mut restarts, serving, how)?

@@ -203,7 +203,16 @@ impl Door {
         let mut state = self.state();
         state.front_end = None;
         let is_shut = state.is_shut;
+        let was_joined = state.inner.take().is_some();
+        let link = state.link.clone();
         drop(state);
+        if !was_joined && let Some(link) = link {
+            // The worker may have been told of a front-end, which it would wait for: it comes, and is gone.
+            let come_and_gone = UnixStream::connect(&link.path);
+            if let Err(error) = come_and_gone {
+                debug!("vm {}: the worker is gone too: {error}", self.name);
+            }
+        }
         if let Err(error) = ended
             && !is_shut
         {

@@ -177,10 +177,10 @@ fn workers_that_die_again_and_again_are_given_up_with_a_last_word() {
     let mut guest = house.guest(GuestOptions::default());
     guest.wait_service("rpmsg-raw");
 
-    let mut worker = house.program.kill_worker();
+    let mut worker = house.program.crash_worker();
     for nth in 2..=LAST {
         worker = house.program.wait_other_worker(worker, nth);
-        house.program.kill_worker();
+        house.program.crash_worker();
     }
 
     let status = house.program.wait_exit();

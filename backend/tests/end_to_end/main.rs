@@ -7,6 +7,7 @@ mod harness;
 mod bad_input;
 mod control;
 mod echo;
+mod exactly_once;
 mod exclusive;
 mod frontends;
 mod harness_itself;

@@ -89,9 +89,18 @@ impl Program {
 
     /// Kills its worker without any warning, and waits until that is gone. Returns which one it was.
     pub fn kill_worker(&self) -> Pid {
+        self.end_worker(Signal::KILL)
+    }
+
+    /// Has its worker die as if by a fault of its own.
+    pub fn crash_worker(&self) -> Pid {
+        self.end_worker(Signal::SEGV)
+    }
+
+    fn end_worker(&self, signal: Signal) -> Pid {
         let worker = self.worker().expect("a worker");
         let process = pidfd_open(worker, PidfdFlags::empty()).expect("a live worker");
-        pidfd_send_signal(&process, Signal::KILL).expect("SIGKILL sent");
+        pidfd_send_signal(&process, signal).expect("a signal sent");
         assert!(has_ended(&process, PATIENCE), "stuck: a killed worker does not end");
         worker
     }
