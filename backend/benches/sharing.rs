@@ -85,7 +85,7 @@ impl World {
         let mut rig = Rig::prepare(Plan { vms, ..Plan::default() });
         let mut remote = Remote::start(&rig);
         rig.start_program();
-        pin(i32::try_from(rig.program().id()).ok().and_then(Pid::from_raw), 1);
+        pin(rig.program().worker(), 1);
         pin(None, 0);
         let mut guests: Vec<_> = (0..vms).map(|vm| rig.guest(vm)).collect();
         // Until every guest has been told of the services.

@@ -336,3 +336,6 @@ impl Region {
         [self.guest, self.size, self.user, self.offset]
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,12 +19,19 @@ use super::message::{Change, Message, MessageError};
 use super::session::Session;
 use super::vm::{Door, Link};
 
+/// Most regions of memory of a front-end: as many as the daemon of `vhost-user-backend` says that it has room for. Each takes a
+/// descriptor of the keeper's.
+const MAX_REGIONS: usize = 509;
+
 /// Why a connection has ended otherwise than by the front-end.
 #[derive(Debug, Error)]
 pub(super) enum ProxyError {
     /// The front-end breaks the protocol.
     #[error("the front-end")]
     FrontEnd(#[from] MessageError),
+    /// The front-end shares too much.
+    #[error("expected at most {MAX_REGIONS} regions of memory, found one more")]
+    Memory,
     /// The worker sends what is no answer.
     #[error("expected the worker's answer to {request:?}, found something else")]
     Answer { request: FrontendReq },
@@ -110,6 +117,9 @@ impl<'a> Proxy<'a> {
     /// Has a request carried out, by as many workers as it takes.
     fn carry(&mut self, message: Message) -> Went<()> {
         let change = message.change()?;
+        if matches!(change, Change::Add(_)) && self.session.regions() >= MAX_REGIONS {
+            return Err(ProxyError::Memory);
+        }
         let expects_reply = self.session.expects_reply(&message, &change);
         let reply = loop {
             self.join_again()?;

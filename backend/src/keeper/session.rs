@@ -78,6 +78,11 @@ impl Session {
         !is_said && rings.iter().all(Ring::is_fresh)
     }
 
+    /// Regions of memory that are shared now.
+    pub(super) fn regions(&self) -> usize {
+        self.regions.len()
+    }
+
     /// Whether the worker answers this request.
     pub(super) fn expects_reply(&self, message: &Message, change: &Change) -> bool {
         if message.is_question() {
@@ -128,7 +133,7 @@ impl Session {
             }
             Change::Add(region) => self.regions.extend(fds.next().map(|file| Shared { region, file })),
             Change::Remove(Region { guest, .. }) => {
-                self.regions.retain(|shared| shared.region.guest != guest)
+                self.regions.retain(|shared| shared.region.guest != guest);
             }
             Change::Num { ring, num } => self.rings[ring].num = Some(num),
             Change::Addresses { ring, flags, user, log } => {

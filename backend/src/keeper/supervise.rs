@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitStatus;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
@@ -137,7 +137,6 @@ pub fn supervise(
                 let serving = (running.worker.number() == number).then(Instant::now);
                 State::Running { running, serving }
             }
-            (state, Some(Event::Serving(_))) => state,
             (state, Some(Event::Signal(SIGHUP) | Event::Upgrade)) => {
                 upgrade(&mut program, state, &**household)
             }
@@ -161,15 +160,20 @@ pub fn supervise(
                 again(start(&program), &mut program, &mut restarts)?
             }
             (State::Running { serving, .. }, Some(Event::Done { status, .. })) => {
-                if !has_served {
-                    return Err(match status {
-                        Some(status) if status.code().is_some() => SuperviseError::AtStart,
-                        _ => SuperviseError::EndedAtStart(How(status)),
-                    });
+                let how = How(status);
+                if serving.is_none() && program.go_back() {
+                    error!(
+                        "the worker of the new program has died at its start ({how}); back to the one before"
+                    );
+                    State::Waiting { until: Instant::now() }
+                } else if has_served {
+                    died(&mut restarts, serving, how)?
+                } else if status.is_some_and(|status| status.code().is_some()) {
+                    return Err(SuperviseError::AtStart);
+                } else {
+                    return Err(SuperviseError::EndedAtStart(how));
                 }
-                died(&mut program, &mut restarts, serving, status)?
             }
-            (state @ State::Waiting { .. }, Some(Event::Done { .. })) => state,
             (State::Ending { running, is_last, .. }, None) => {
                 error!("the worker has not ended within {PATIENCE:?}, and is killed");
                 running.kill();
@@ -179,7 +183,8 @@ pub fn supervise(
                 State::Ending { running, until: Instant::now() + PATIENCE, is_last }
             }
             (State::Waiting { .. }, None) => again(start(&program), &mut program, &mut restarts)?,
-            (state @ State::Running { .. }, None) => state,
+            // The worker that it is about is over already.
+            (state, Some(Event::Serving(_) | Event::Done { .. }) | None) => state,
         };
     }
 }
@@ -191,10 +196,7 @@ fn next_event(events: &Receiver<Event>, state: &State) -> Option<Event> {
         State::Running { .. } => return events.recv().ok(),
         State::Ending { until, .. } | State::Waiting { until } => *until,
     };
-    match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
-        Ok(event) => Some(event),
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-    }
+    events.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
 }
 
 /// Has the program that is installed now take over.
@@ -229,7 +231,7 @@ fn again(
     let Err(error) = started else { return started };
     error!("{}", Causes(&error));
     if program.go_back() {
-        error!("back to the program from before");
+        error!("back to the one before");
         return Ok(State::Waiting { until: Instant::now() });
     }
     let now = Instant::now();
@@ -237,19 +239,7 @@ fn again(
 }
 
 /// A worker has died by itself.
-fn died(
-    program: &mut Program,
-    restarts: &mut Restarts,
-    serving: Option<Instant>,
-    status: Option<ExitStatus>,
-) -> Result<State, SuperviseError> {
-    let how = How(status);
-    if serving.is_none() && program.go_back() {
-        error!(
-            "the worker of the new program has died at its start ({how}); back to the program from before"
-        );
-        return Ok(State::Waiting { until: Instant::now() });
-    }
+fn died(restarts: &mut Restarts, serving: Option<Instant>, how: How) -> Result<State, SuperviseError> {
     let now = Instant::now();
     let Some(wait) = restarts.next(now, serving) else { return Err(SuperviseError::GivenUp(how)) };
     if wait.is_zero() {

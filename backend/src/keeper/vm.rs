@@ -22,9 +22,6 @@ use crate::log_limit::LogLimit;
 /// Before another connection is accepted where the last one could not be, for want of descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// How long a worker that is going to be replaced may take for an answer that it owes.
-const SETTLE: Duration = Duration::from_secs(5);
-
 /// Where the front-ends of a VM come from.
 #[derive(Debug)]
 pub enum FrontEnds {
@@ -119,13 +116,13 @@ impl Vm {
         Ok((listener, is_connected))
     }
 
-    /// What waits until nothing is under way between the front-end and the worker.
-    pub fn settling(&self) -> impl FnOnce() + use<> {
+    /// What waits until nothing is under way between the front-end and the worker, for so long at most.
+    pub fn settling(&self) -> impl FnOnce(Duration) + use<> {
         let door = Arc::clone(&self.door);
-        move || {
-            let waited = door.settled.wait_timeout_while(door.state(), SETTLE, |state| state.is_busy);
+        move |limit| {
+            let waited = door.settled.wait_timeout_while(door.state(), limit, |state| state.is_busy);
             if waited.is_ok_and(|(_, waited)| waited.timed_out()) {
-                warn!("vm {}: the worker does not answer within {SETTLE:?}", door.name);
+                warn!("vm {}: the worker owes an answer, and is ended nevertheless", door.name);
             }
         }
     }

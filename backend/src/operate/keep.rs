@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
+use std::time::{Duration, Instant};
 
 use log::info;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
@@ -33,6 +34,9 @@ const CONTROL_MODE: u32 = 0o600;
 
 /// Size of the state memory of a remote in bytes. It takes up what is written to, and no more.
 const STATE_SIZE: u64 = 64 * 1024 * 1024;
+
+/// How long a worker that is going to be replaced may take for the answers that it owes.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// Why the plan cannot be served.
 #[derive(Debug, Error)]
@@ -271,7 +275,8 @@ impl Household for Kept {
 
     fn settle(&self) {
         let settling: Vec<_> = self.held().vms.iter().map(|kept| kept.vm.settling()).collect();
-        settling.into_iter().for_each(|settle| settle());
+        let until = Instant::now() + SETTLE;
+        settling.into_iter().for_each(|settle| settle(until.saturating_duration_since(Instant::now())));
     }
 
     fn close(&self) {

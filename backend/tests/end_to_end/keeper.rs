@@ -1,16 +1,20 @@
 //! Workers that die, are replaced and are given up, while VMMs hold on to the program.
 
 use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Stdio;
 
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use tempfile::TempDir;
 use vhost::VhostBackend;
 
+use crate::harness::driver::PATIENCE;
 use crate::harness::guest::Guest;
 use crate::harness::options::GuestOptions;
-use crate::harness::program::{Program, wait_for_end};
+use crate::harness::process::has_ended;
+use crate::harness::program::{EXECUTABLE, Program};
 
 const HERE: u32 = 1024;
 /// Workers that die in a row before the program gives up.
@@ -137,7 +141,7 @@ fn both_processes_end_on_sigterm() {
     house.program.terminate();
 
     assert_eq!(house.program.wait_exit().code(), Some(0));
-    wait_for_end(&worker);
+    assert!(has_ended(&worker, PATIENCE));
     guest.vmm().frontend().get_features().unwrap_err();
 }
 
@@ -163,7 +167,7 @@ fn a_worker_does_not_outlive_its_keeper() {
 
     house.signal(Signal::KILL);
 
-    wait_for_end(&worker);
+    assert!(has_ended(&worker, PATIENCE));
     house.program.wait_exit();
 }
 
@@ -204,6 +208,116 @@ fn a_later_worker_serves_what_the_configuration_said_at_the_start() {
     let mut guest = Guest::connect(&socket, GuestOptions::default());
     let raw = guest.wait_service("rpmsg-raw");
     guest.echo(HERE, raw, b"hello");
+}
+
+/// Runs a request to its end, and returns what it prints.
+fn ask(control: &Path, request: &[&str]) -> String {
+    let to = [OsStr::new("--control"), control.as_os_str()];
+    let mut client = Program::spawn(request.iter().map(OsStr::new).chain(to));
+    let status = client.wait_exit();
+    assert!(status.success(), "{status}: {}", client.stderr());
+    client.stdout()
+}
+
+#[test]
+fn vms_that_have_come_and_gone_at_run_time_are_so_to_the_next_worker() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (config, control, socket) = (path("config.toml"), path("control"), path("a"));
+    let text = format!(
+        "control = {control:?}\n[[remote]]\nname = \"core\"\nlink = \"loopback\"\n[[vm]]\nname = \"a\"\nsocket = \
+         {socket:?}\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let program = Program::serving(&config);
+    for name in ["b", "c"] {
+        ask(&control, &["vm", "add", name, "--socket", path(name).to_str().unwrap()]);
+    }
+    ask(&control, &["vm", "remove", "a"]);
+    ask(&control, &["vm", "remove", "b"]);
+    let mut guest = Guest::connect(&path("c"), GuestOptions::default());
+    guest.wait_service("rpmsg-raw");
+    let before = ask(&control, &["vm", "list"]);
+
+    let worker = program.kill_worker();
+    let worker = program.wait_other_worker(worker, 2);
+    works_again(&mut guest);
+    assert_eq!(ask(&control, &["vm", "list"]), before);
+    ask(&control, &["upgrade"]);
+    program.wait_other_worker(worker, 3);
+    works_again(&mut guest);
+    assert_eq!(ask(&control, &["vm", "list"]), before);
+
+    // And it can still be removed.
+    ask(&control, &["vm", "remove", "c"]);
+    guest.vmm().frontend().get_features().unwrap_err();
+    assert!(!path("c").exists());
+}
+
+#[test]
+fn a_worker_is_of_the_version_that_was_started_until_it_is_upgraded() {
+    let folder = TempDir::new().unwrap();
+    let (installed, new) = (folder.path().join("program"), folder.path().join("new"));
+    let install = |from: &str| {
+        std::fs::copy(from, &new).unwrap();
+        std::fs::rename(&new, &installed).unwrap();
+        std::fs::metadata(&installed).unwrap().ino()
+    };
+    let file_of = |worker: Pid| std::fs::metadata(format!("/proc/{worker}/exe")).unwrap().ino();
+    let first = install(EXECUTABLE);
+    let socket = folder.path().join("vm");
+    let args = [OsStr::new("--socket-path"), socket.as_os_str()];
+    let program = Program::spawn_from(&installed, Stdio::null(), args);
+    program.wait_ready();
+    let mut guest = Guest::connect(&socket, GuestOptions::default());
+    guest.wait_service("rpmsg-raw");
+    let hang_up = || kill_process(Pid::from_raw(program.id().cast_signed()).unwrap(), Signal::HUP).unwrap();
+
+    let second = install(EXECUTABLE);
+    let worker = program.kill_worker();
+    let worker = program.wait_other_worker(worker, 2);
+    assert_eq!(file_of(worker), first);
+    hang_up();
+    let worker = program.wait_other_worker(worker, 3);
+    assert_eq!(file_of(worker), second);
+    works_again(&mut guest);
+
+    // Something that cannot be started, and something that ends at once.
+    std::fs::write(&new, "no program").unwrap();
+    std::fs::rename(&new, &installed).unwrap();
+    hang_up();
+    let worker = program.wait_other_worker(worker, 4);
+    assert_eq!(file_of(worker), second);
+    install("/bin/false");
+    hang_up();
+    let worker = program.wait_other_worker(worker, 5);
+    assert_eq!(file_of(worker), second);
+    works_again(&mut guest);
+}
+
+#[test]
+fn dead_workers_leave_nothing_behind_in_the_keeper() {
+    let house = House::start();
+    let mut guest = house.guest(GuestOptions::default());
+    guest.wait_service("rpmsg-raw");
+    let mut held = Vec::new();
+    for round in 0..3 {
+        house.program.kill_worker();
+        house.program.wait_log_again("vm vm0: session handed on", round + 1);
+        works_again(&mut guest);
+        let begin = std::time::Instant::now();
+        // The threads of the dead worker may be on their way out still.
+        while let Some(first) = held.first()
+            && house.program.footprint_of_keeper() != *first
+        {
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "{:?} where {first:?} was held",
+                house.program.footprint_of_keeper()
+            );
+        }
+        held.push(house.program.footprint_of_keeper());
+    }
 }
 
 #[test]

@@ -1,13 +1,16 @@
 //! A process that the tests have started: what it says, and that it ends.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
 use super::driver::PATIENCE;
 
@@ -65,6 +68,16 @@ impl Lines {
     }
 }
 
+/// How long those that a killed process has started may live on.
+const LAST_BREATH: Duration = Duration::from_secs(20);
+
+/// Waits until a process is gone, for so long at most. Returns whether it is.
+pub fn has_ended(process: &OwnedFd, limit: Duration) -> bool {
+    let limit = Timespec { tv_sec: limit.as_secs().cast_signed(), tv_nsec: 0 };
+    let mut ended = [PollFd::new(process, PollFlags::IN)];
+    rustix::io::retry_on_intr(|| poll(&mut ended, Some(&limit))).expect("poll") == 1
+}
+
 /// A running process. It is killed and reaped when dropped; what it wrote to stderr is shown if the test fails, and a
 /// panic in it fails the test.
 pub struct Process {
@@ -97,6 +110,14 @@ impl Process {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The processes that it has started and that are there.
+    pub fn children(&self) -> Vec<Pid> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.id())).into_iter().flatten().flatten();
+        let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+        let pid = |pid: &str| Pid::from_raw(pid.parse().ok()?);
+        children.flat_map(|line| line.split_ascii_whitespace().filter_map(pid).collect::<Vec<_>>()).collect()
     }
 
     /// Its standard input.
@@ -164,8 +185,14 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let ended = if self.seen_to_end { None } else { self.child.try_wait().ok().flatten() };
+        let children = self.children().into_iter();
+        let children: Vec<_> = children.filter_map(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()).collect();
         let _already_gone = self.child.kill();
         let _reaped = self.child.wait();
+        let stuck: Vec<_> = children.iter().filter(|child| !has_ended(child, LAST_BREATH)).collect();
+        for child in &stuck {
+            let _gone_meanwhile = pidfd_send_signal(child, Signal::KILL);
+        }
         for reader in self.readers.drain(..) {
             let _done = reader.join();
         }
@@ -174,6 +201,7 @@ impl Drop for Process {
             eprintln!("----- stderr of {} -----\n{log}\n-----", self.name);
             return;
         }
+        assert!(stuck.is_empty(), "{} is outlived by what it has started:\n{log}", self.name);
         assert!(!log.contains("panicked"), "{} panicked:\n{log}", self.name);
         if let Some(status) = ended {
             panic!("{} ended by itself ({status}):\n{log}", self.name);

@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::ops::{Deref, DerefMut};
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
 use super::driver::PATIENCE;
-use super::process::Process;
+use super::process::{Process, has_ended};
 
 /// What processes hold that must not grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +25,9 @@ pub struct Footprint {
     pub resident: usize,
 }
 
+/// The program.
+pub const EXECUTABLE: &str = env!("CARGO_BIN_EXE_vhost-device-rpmsg");
+
 /// A running `vhost-device-rpmsg`.
 pub struct Program(Process);
 
@@ -38,7 +39,16 @@ impl Program {
 
     /// Starts the program with something as its file descriptor 0.
     pub fn spawn_with_stdin(stdin: Stdio, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vhost-device-rpmsg"));
+        Program::spawn_from(Path::new(EXECUTABLE), stdin, args)
+    }
+
+    /// Starts a copy of [`EXECUTABLE`].
+    pub fn spawn_from(
+        executable: &Path,
+        stdin: Stdio,
+        args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Self {
+        let mut command = Command::new(executable);
         command.args(args).env_remove("RUST_LOG").env("RUST_BACKTRACE", "1");
         Program(Process::spawn("vhost-device-rpmsg", stdin, command))
     }
@@ -74,11 +84,7 @@ impl Program {
 
     /// The process of its worker, if there is one.
     pub fn worker(&self) -> Option<Pid> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.id())).ok()?;
-        let children =
-            tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-        let children: String = children.collect();
-        Pid::from_raw(children.split_ascii_whitespace().next()?.parse().ok()?)
+        self.children().first().copied()
     }
 
     /// Kills its worker without any warning, and waits until that is gone. Returns which one it was.
@@ -86,7 +92,7 @@ impl Program {
         let worker = self.worker().expect("a worker");
         let process = pidfd_open(worker, PidfdFlags::empty()).expect("a live worker");
         pidfd_send_signal(&process, Signal::KILL).expect("SIGKILL sent");
-        wait_for_end(&process);
+        assert!(has_ended(&process, PATIENCE), "stuck: a killed worker does not end");
         worker
     }
 
@@ -107,6 +113,12 @@ impl Program {
         self.0.kill();
     }
 
+    /// Descriptors and threads of the keeper.
+    pub fn footprint_of_keeper(&self) -> (usize, usize) {
+        let Footprint { fds, threads, .. } = Footprint::of(self.id());
+        (fds, threads)
+    }
+
     /// What both processes hold now.
     pub fn footprint(&self) -> Footprint {
         let keeper = Footprint::of(self.id());
@@ -118,14 +130,6 @@ impl Program {
             resident: keeper.resident + worker.resident,
         }
     }
-}
-
-/// Waits until a process is gone.
-pub fn wait_for_end(process: &OwnedFd) {
-    let limit = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
-    let mut ended = [PollFd::new(process, PollFlags::IN)];
-    let ready = rustix::io::retry_on_intr(|| poll(&mut ended, Some(&limit))).expect("poll");
-    assert_eq!(ready, 1, "stuck: a process does not end within {PATIENCE:?}");
 }
 
 impl Footprint {

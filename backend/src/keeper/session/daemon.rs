@@ -125,7 +125,7 @@ impl Daemon {
                 }
             }
             Change::Table(regions) => {
-                self.regions = regions.iter().copied().zip(fds.iter().copied()).collect()
+                self.regions = regions.iter().copied().zip(fds.iter().copied()).collect();
             }
             Change::Add(region) => {
                 needs(SLOTS, self.protocol)?;

@@ -265,8 +265,28 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let say =
         (0..17_u8, 0..4_u8, 0..4_u8, any::<bool>()).prop_map(|(what, a, b, ack)| Step::Say(what, a, b, ack));
     let step = prop_oneof![8 => say, 1 => (0..2_usize).prop_map(Step::Work)];
-    prop::collection::vec(step, 0..120)
+    (any::<bool>(), prop::collection::vec(step, 0..120)).prop_map(|(runs, steps)| {
+        // Half of them begin with rings that run.
+        let first = if runs { RUNNING } else { &[] };
+        let first = first.iter().map(|(what, a, b)| Step::Say(*what, *a, *b, false));
+        first.chain(steps).collect()
+    })
 }
+
+/// The messages by which a front-end has its rings run, see [`message`].
+const RUNNING: &[(u8, u8, u8)] = &[
+    (0, 0, 0),
+    (1, 0, 0),
+    (2, 0, 0),
+    (3, 1, 0),
+    (5, 0, 0),
+    (10, 0, 0),
+    (13, 0, 1),
+    (16, 0, 1),
+    (10, 1, 0),
+    (13, 1, 1),
+    (16, 1, 1),
+];
 
 /// The message of a step. Some of them are not taken by any daemon.
 fn message(what: u8, a: u8, b: u8) -> Message {
