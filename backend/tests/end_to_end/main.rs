@@ -15,6 +15,7 @@ mod keeper;
 mod life;
 mod program;
 mod remote;
+mod sandbox;
 mod sharing;
 mod spoofing;
 mod streaming;
