@@ -158,7 +158,7 @@ impl<Out: Call, In: Call> Peer<Out, In> {
     /// # Errors
     /// A refusal, and another side that is gone.
     pub fn call(&self, call: &Out, fds: &[BorrowedFd<'_>]) -> Result<(Out::Reply, Vec<OwnedFd>), CallError> {
-        let (_, outcome) = self.begin(call, fds)?;
+        let outcome = self.begin(call, fds)?;
         Ok(outcome.recv().map_err(|_| CallError::Gone)??)
     }
 
@@ -168,7 +168,7 @@ impl<Out: Call, In: Call> Peer<Out, In> {
     /// # Errors
     /// As of [`Peer::call`], and another side that sends what makes no sense.
     pub fn call_alone(&self, call: &Out) -> Result<(Out::Reply, Vec<OwnedFd>), CallError> {
-        let (_, outcome) = self.begin(call, &[])?;
+        let outcome = self.begin(call, &[])?;
         loop {
             match self.receive()?.ok_or(CallError::Gone)? {
                 (Packet::Call { id, call }, fds) => self.early().push((id, call, fds)),
@@ -181,11 +181,7 @@ impl<Out: Call, In: Call> Peer<Out, In> {
     }
 
     /// Sends a call. What comes of it will be in the receiver.
-    fn begin(
-        &self,
-        call: &Out,
-        fds: &[BorrowedFd<'_>],
-    ) -> Result<(u64, Receiver<Outcome<Out::Reply>>), CallError> {
+    fn begin(&self, call: &Out, fds: &[BorrowedFd<'_>]) -> Result<Receiver<Outcome<Out::Reply>>, CallError> {
         let (sender, outcome) = channel();
         let id = {
             let mut waiting = self.waiting();
@@ -201,7 +197,7 @@ impl<Out: Call, In: Call> Peer<Out, In> {
             self.waiting().calls.remove(&id);
             return Err(error);
         }
-        Ok((id, outcome))
+        Ok(outcome)
     }
 
     /// Hands what came of a call to whoever waits for it. Nobody waits for a reply that comes twice, or to nothing.

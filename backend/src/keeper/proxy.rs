@@ -178,7 +178,7 @@ impl<'a> Proxy<'a> {
         while self.worker.is_none()
             && let Some(link) = self.door.link()
         {
-            let stream = match UnixStream::connect(&link.path) {
+            let stream = match link.connect() {
                 Ok(stream) => Arc::new(stream),
                 Err(error) if link.worker.is_there() => return Err(ProxyError::Connect(error)),
                 Err(error) => {

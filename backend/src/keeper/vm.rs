@@ -1,18 +1,17 @@
 //! A VM as the keeper has it: where its front-ends come in, and the worker that they are joined to.
 
 use std::any::Any;
-use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle, sleep};
 use std::time::Duration;
 
 use log::{Level, debug, error, warn};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::proxy::{Proxy, ProxyError};
 use super::worker::Worker;
@@ -35,8 +34,6 @@ pub enum FrontEnds {
 #[derive(Debug)]
 pub struct Vm {
     door: Arc<Door>,
-    /// The paths of the sockets on which workers listen, without an extension.
-    place: PathBuf,
     thread: JoinHandle<()>,
 }
 
@@ -65,29 +62,33 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) worker: Arc<Worker>,
-    pub(super) path: PathBuf,
+    /// The socket's file, which has no name any more.
+    file: OwnedFd,
 }
 
-impl Drop for Link {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path) {
-            debug!("cannot remove socket {}: {error}", self.path.display());
-        }
+impl Link {
+    /// A connection to where the worker listens.
+    pub(super) fn connect(&self) -> io::Result<UnixStream> {
+        UnixStream::connect(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
 }
 
+/// A socket that nobody but this process can connect to: its file loses its name at once, and was out of everybody's reach
+/// before.
+fn private_listener() -> io::Result<(UnixListener, OwnedFd)> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("socket");
+    let listener = UnixListener::bind(&path)?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok((listener, openat(CWD, &path, flags, Mode::empty())?))
+}
+
 impl Vm {
-    /// Serves the front-ends of a VM. The paths of the workers' sockets are `place` with an extension. `kept` is dropped when
-    /// no front-end can come any more.
+    /// Serves the front-ends of a VM. `kept` is dropped when no front-end can come any more.
     ///
     /// # Errors
     /// No event descriptor, or no thread.
-    pub fn start(
-        name: &str,
-        front_ends: FrontEnds,
-        place: PathBuf,
-        kept: impl Any + Send,
-    ) -> io::Result<Self> {
+    pub fn start(name: &str, front_ends: FrontEnds, kept: impl Any + Send) -> io::Result<Self> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let door =
             Arc::new(Door { name: name.to_owned(), wake, state: Mutex::default(), settled: Condvar::new() });
@@ -96,7 +97,7 @@ impl Vm {
             own.serve(front_ends);
             drop(kept);
         })?;
-        Ok(Vm { door, place, thread })
+        Ok(Vm { door, thread })
     }
 
     /// Joins the front-ends to this worker from now on. Returns the socket that they come to there, and whether one is
@@ -105,9 +106,8 @@ impl Vm {
     /// # Errors
     /// No socket to be had.
     pub fn join_to(&self, worker: &Arc<Worker>) -> io::Result<(UnixListener, bool)> {
-        let path = self.place.with_extension(worker.number().to_string());
-        let listener = UnixListener::bind(&path)?;
-        let link = Arc::new(Link { worker: Arc::clone(worker), path });
+        let (listener, file) = private_listener()?;
+        let link = Arc::new(Link { worker: Arc::clone(worker), file });
         let mut state = self.door.state();
         state.link = Some(link);
         let is_connected = state.front_end.is_some();

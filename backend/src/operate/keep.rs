@@ -1,6 +1,6 @@
 //! What the keeper process does: it opens the sockets, keeps a worker running, and carries out the worker's requests.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,6 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create
 use serde_json::{Map, Value};
 use signal_hook::consts::{SIGHUP, TERM_SIGNALS};
 use signal_hook::iterator::Signals;
-use tempfile::TempDir;
 use thiserror::Error;
 
 use super::config::{KeyError, one_more_vm};
@@ -104,7 +103,6 @@ pub fn keep(plan: &Plan, handover: &Handover) -> Result<(), KeepError> {
     let household: Arc<dyn Household> = Arc::<Kept>::clone(&kept);
     let ended = supervise((&sender, &events), &household);
     kept.close();
-    kept.held().place = None;
     Ok(ended?)
 }
 
@@ -135,10 +133,6 @@ struct Held {
     control: Option<SocketFile>,
     /// Whoever can send requests keeps the program going.
     going: Option<Arc<Going>>,
-    /// The worker's sockets are in there, out of everybody else's reach.
-    place: Option<TempDir>,
-    /// VMs that there have ever been.
-    count: u64,
 }
 
 /// A VM that is kept.
@@ -157,7 +151,6 @@ impl Kept {
         let control = plan.control.as_deref().map(|path| sockets::listen(path, rights));
         let (control, file) = control.transpose().map_err(KeepError::Control)?.unzip();
         let sockets = plan.vms.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        let place = tempfile::Builder::new().prefix("vhost-device-rpmsg-").tempdir();
         let states = plan.remotes.iter().map(|_| state_memory()).collect::<Result<_, _>>();
         let going = Arc::new(Going(events.clone()));
         let kept = Kept {
@@ -171,8 +164,6 @@ impl Kept {
                 vms: Vec::new(),
                 going: file.is_some().then(|| Arc::clone(&going)),
                 control: file,
-                place: Some(place.map_err(system("a folder for the worker's sockets"))?),
-                count: 0,
             }),
         };
         for (plan, socket) in plan.vms.iter().zip(sockets) {
@@ -203,10 +194,7 @@ impl Kept {
             VmListener::Connected(stream) => (FrontEnds::Connected(stream), None),
         };
         let mut held = self.held();
-        let place = held.place.as_ref().map(|place| place.path().join(held.count.to_string()));
-        let place = place.ok_or_else(|| system("the socket of a VM")(ErrorKind::NotConnected.into()))?;
-        held.count += 1;
-        let vm = Vm::start(&plan.name, front_ends, place, Arc::clone(going));
+        let vm = Vm::start(&plan.name, front_ends, Arc::clone(going));
         let vm = vm.map_err(system("the thread of a VM"))?;
         held.vms.push(KeptOne { plan, keys, file, vm });
         Ok(())

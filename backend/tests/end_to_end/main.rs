@@ -16,6 +16,7 @@ mod keeper;
 mod life;
 mod program;
 mod remote;
+mod sandbox;
 mod sharing;
 mod spoofing;
 mod streaming;

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -74,8 +74,9 @@ pub struct Wire {
     to_core: Arc<Heard>,
 }
 
-/// How often each byte went by.
+/// How often each byte went by, and how many connections there were.
 struct Heard {
+    connections: AtomicUsize,
     counts: Mutex<[u64; 256]>,
     more: Condvar,
 }
@@ -92,9 +93,14 @@ impl Wire {
     /// Listens at `front` for the host and passes everything on to and from the core at `back`.
     pub fn between(front: &Path, back: &Path) -> Self {
         let back = back.to_owned();
-        let to_core = Arc::new(Heard { counts: Mutex::new([0; 256]), more: Condvar::new() });
+        let to_core = Arc::new(Heard {
+            connections: AtomicUsize::new(0),
+            counts: Mutex::new([0; 256]),
+            more: Condvar::new(),
+        });
         let heard = Arc::clone(&to_core);
         let server = Server::start(front, move |host| {
+            heard.connections.fetch_add(1, Ordering::SeqCst);
             let core = UnixStream::connect(&back).expect("the core's doorbell");
             thread::scope(|scope| {
                 scope.spawn(|| pass(&host, &core, |bytes| heard.hear(bytes)));
@@ -106,13 +112,23 @@ impl Wire {
 
     /// Waits until the host has rung so many times with this byte.
     pub fn wait_to_core(&self, byte: u8, times: u64) {
-        let Heard { counts, more } = &*self.to_core;
+        let Heard { counts, more, .. } = &*self.to_core;
         let too_few = |counts: &mut [u64; 256]| counts[usize::from(byte)] < times;
         let (counts, _) = more.wait_timeout_while(counts.lock().unwrap(), PATIENCE, too_few).unwrap();
         assert!(
             counts[usize::from(byte)] >= times,
             "stuck: {byte:#04x} not rung {times} times within {PATIENCE:?}"
         );
+    }
+
+    /// How often the host has rung with this byte.
+    pub fn count_to_core(&self, byte: u8) -> u64 {
+        self.to_core.counts.lock().unwrap()[usize::from(byte)]
+    }
+
+    /// How often the host has connected.
+    pub fn connections(&self) -> usize {
+        self.to_core.connections.load(Ordering::SeqCst)
     }
 
     /// Rings the host's bell with these bytes.

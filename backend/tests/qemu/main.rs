@@ -14,6 +14,7 @@
 //! | `crowd` | three VMs at once, one of which floods or all of which ask the same |
 //! | `remote_life` | the remote core comes and goes |
 //! | `vm_life` | a VM is paused and reset |
+//! | `worker_life` | the worker process dies, or is replaced |
 //! | `announcing` | services of the guests' own |
 //! | `loopback` | the program alone, with its built-in core |
 //!
@@ -35,6 +36,7 @@ mod qmp;
 mod remote_life;
 mod vm;
 mod vm_life;
+mod worker_life;
 
 #[path = "../harness/mod.rs"]
 #[allow(dead_code, reason = "shared with the tests without a VMM, which use all of it")]

@@ -8,7 +8,8 @@
 //!
 //! | host | where |
 //! |---|---|
-//! | [`Direct`] | carries requests out in this process |
+//! | [`Direct`] | carries requests out in this process: the keeper's, and that of tests |
+//! | [`Home::host`](crate::keeper::home::Home::host) | has the keeper carry them out: the worker's |
 //!
 //! A host keeps the connection to the doorbell and the UIO devices open, so that they outlive whoever has asked for them:
 //! who asks again gets the same connection, as long as it stands. To be rid of it takes a `shutdown` of the socket, as
