@@ -14,6 +14,7 @@
 //! | `crowd` | three VMs at once, one of which floods or all of which ask the same |
 //! | `remote_life` | the remote core comes and goes |
 //! | `vm_life` | a VM is paused and reset |
+//! | `patched` | a guest with a kernel that bears all that, and that watches itself |
 //! | `announcing` | services of the guests' own |
 //! | `loopback` | the program alone, with its built-in core |
 //!
@@ -31,6 +32,7 @@ mod guests;
 mod house;
 mod loopback;
 mod neighbours;
+mod patched;
 mod qmp;
 mod remote_life;
 mod vm;
