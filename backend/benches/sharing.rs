@@ -10,6 +10,7 @@
 mod harness;
 
 #[path = "common/stepped.rs"]
+#[allow(dead_code, reason = "shared with other benches")]
 mod stepped;
 
 use std::process::ExitCode;

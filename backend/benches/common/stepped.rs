@@ -20,6 +20,8 @@ pub(crate) struct Stepped {
     core: SoftCore,
     listener: UnixListener,
     bell: Option<UnixStream>,
+    rung: u64,
+    heard: u64,
 }
 
 impl Stepped {
@@ -31,7 +33,7 @@ impl Stepped {
         let config = Config { memory_size: Some(MEMORY_SIZE), ..Config::default() };
         let memory = Memory::create_file(&place.memory, &config.layout().expect("layout")).expect("memory");
         let core = SoftCore::new(config, memory).expect("soft core");
-        Stepped { core, listener, bell: None }
+        Stepped { core, listener, bell: None, rung: 0, heard: 0 }
     }
 
     /// Hears, serves and rings, once.
@@ -45,11 +47,17 @@ impl Stepped {
         let mut bytes = [0; 512];
         if let Ok(count) = bell.read(&mut bytes) {
             bytes[..count].iter().for_each(|byte| self.core.hear(*byte));
+            self.heard += count as u64;
         }
         self.core.serve_once();
         self.core.rest();
         // A full socket has a doorbell in it already.
-        let _ = bell.write(self.core.bells().waiting());
+        self.rung += bell.write(self.core.bells().waiting()).unwrap_or(0) as u64;
         self.core.bells().clear();
+    }
+
+    /// Doorbells so far: those that this core has rung, and those that it has heard.
+    pub(crate) fn bells(&self) -> [u64; 2] {
+        [self.rung, self.heard]
     }
 }

@@ -11,4 +11,15 @@ pub(crate) fn judge(report: &mut Report) {
     report.goal("P1", "spinning round trip : spinning relay", spinning.together / relay, 2.0);
     report.goal("P1", "spinning round trip, p99 : median", spinning.p99 / spinning.median, 1.2);
     report.goal("P4", "blocking round trip : epoll relay across cores", blocking.together / epoll, 0.25);
+    let ways = ["from_guest", "to_remote", "from_remote", "to_guest"];
+    let counts = ways.map(|way| report.counted(&format!("notifications_{way}")));
+    report.goal(
+        "P5",
+        "notifications of an echo, the most of four ways",
+        counts.into_iter().fold(0.0, f64::max),
+        1.0 / 16.0,
+    );
+    report.goal("P6", "wake-ups a second, 8 idle VMs", report.counted("idle_wake_ups"), 0.0);
+    let cost = report.counted("cost_64_vms") / report.counted("cost_1_vm");
+    report.goal("P7", "the program's time for an echo, 64 VMs : 1 VM", cost, 1.3);
 }

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `format` | 1; another number if a key changes its meaning or goes |
 //! | `machine` | `processor` and `kernel` as Linux names them, and `load`, the load average of the minute before the run: other work makes every figure worse |
-//! | `floors`, `program`, `goals` | lists, in the order of the tables |
+//! | `floors`, `program`, `counts`, `goals` | lists, in the order of the tables |
 //!
 //! and each of the `floors` is
 //!
@@ -27,13 +27,20 @@
 //! | `count` | how many operations were timed each by itself |
 //! | `median`, `p99`, `p999`, `maximum` | nanoseconds of these |
 //!
-//! and each of the `goals`, which are bounds for ratios,
+//! each of the `counts`, which are figures of the program that are no distributions, is
+//!
+//! | key | value |
+//! |---|---|
+//! | `name`, `what` | as above; `what` says of what it is a count |
+//! | `value` | the figure |
+//!
+//! and each of the `goals`, which are bounds for counts and for ratios, is
 //!
 //! | key | value |
 //! |---|---|
 //! | `goal` | its number in the design |
-//! | `what` | what is divided by what |
-//! | `at_most`, `measured` | the bound, and the ratio |
+//! | `what` | what is counted, or what is divided by what |
+//! | `at_most`, `measured` | the bound, and the figure |
 //! | `met` | whether it is met |
 
 use std::fs;
@@ -54,6 +61,7 @@ pub(crate) struct Report {
     machine: Machine,
     floors: Vec<Figure>,
     program: Vec<Timed>,
+    counts: Vec<Count>,
     goals: Vec<Goal>,
 }
 
@@ -85,6 +93,13 @@ struct Timed {
 }
 
 #[derive(Serialize)]
+struct Count {
+    name: &'static str,
+    what: &'static str,
+    value: f64,
+}
+
+#[derive(Serialize)]
 struct Goal {
     goal: &'static str,
     what: &'static str,
@@ -105,7 +120,14 @@ impl Report {
             println!("Something else runs here: figures are worse than they could be.");
         }
         println!("\n{:58} {:>11} {:>11} {:>11} {:>9}", "floor", "minimum", "median", "maximum", "ratio");
-        Report { format: FORMAT, machine, floors: Vec::new(), program: Vec::new(), goals: Vec::new() }
+        Report {
+            format: FORMAT,
+            machine,
+            floors: Vec::new(),
+            program: Vec::new(),
+            counts: Vec::new(),
+            goals: Vec::new(),
+        }
     }
 
     /// Takes a floor, and prints its line.
@@ -148,7 +170,21 @@ impl Report {
         self.program.iter().find(|timed| timed.name == name).expect("a figure that was measured").times
     }
 
-    /// Takes a ratio that has a bound, and prints its line.
+    /// Takes another figure of the program, and prints its line.
+    pub(crate) fn count(&mut self, name: &'static str, what: &'static str, value: f64) {
+        if self.counts.is_empty() {
+            println!("\n{:58} {:>11}", "program", "count");
+        }
+        println!("{what:58} {value:>11.2}");
+        self.counts.push(Count { name, what, value });
+    }
+
+    /// A count that was taken.
+    pub(crate) fn counted(&self, name: &str) -> f64 {
+        self.counts.iter().find(|count| count.name == name).expect("a count that was taken").value
+    }
+
+    /// Takes a figure that has a bound, and prints its line.
     pub(crate) fn goal(&mut self, goal: &'static str, what: &'static str, measured: f64, at_most: f64) {
         if self.goals.is_empty() {
             println!("\n{:58} {:>11} {:>11}", "goal", "at most", "measured");

@@ -1,15 +1,12 @@
 //! One message to the echo of the remote core and back, and then the next one.
 
-use std::time::Instant;
-
 use super::HERE;
+use super::world::World;
 use crate::cores::{FAR, NEAR, pin};
-use crate::harness::driver::PATIENCE;
-use crate::harness::guest::Guest;
 use crate::harness::rig::{Plan, Rig};
 use crate::repeat::{Distribution, one_by_one};
 use crate::report::Report;
-use crate::stepped::{ECHO, SERVICES, Stepped};
+use crate::stepped::ECHO;
 
 /// What is sent: 16 bytes, as in the figures of the design.
 const PAYLOAD: [u8; 16] = [7; 16];
@@ -23,20 +20,8 @@ pub(super) fn measure(report: &mut Report) {
 
 /// This process is guest and remote core in turn.
 fn spinning(what: &str) -> Distribution {
-    let mut rig = Rig::prepare(Plan::default());
-    pin(NEAR);
-    let mut remote = Stepped::start(&rig);
-    // What is started is pinned as who has started it.
-    pin(FAR);
-    rig.start_program();
-    pin(NEAR);
-    let mut guest = rig.guest(0);
-    let start = Instant::now();
-    while guest.news().len() < SERVICES {
-        assert!(start.elapsed() < PATIENCE, "stuck: {} services of {SERVICES}", guest.news().len());
-        remote.step();
-        guest.drain();
-    }
+    let mut world = World::new(1);
+    let (guest, remote) = (&mut world.guests[0], &mut world.remote);
     one_by_one(what, || {
         assert!(guest.try_send(HERE, ECHO, &PAYLOAD), "a transmit buffer, of which one is in use");
         while guest.try_recv().is_none() {
@@ -53,7 +38,7 @@ fn blocking(what: &str) -> Distribution {
     pin(FAR);
     rig.start_program();
     pin(NEAR);
-    let mut guest: Guest = rig.guest(0);
+    let mut guest = rig.guest(0);
     let echo = guest.wait_service("rpmsg-raw");
     one_by_one(what, || guest.echo(HERE, echo, &PAYLOAD))
 }
