@@ -28,7 +28,6 @@ mod report;
 #[allow(dead_code, reason = "the bench needs only part of the harness")]
 mod harness;
 #[path = "../common/stepped.rs"]
-#[allow(dead_code, reason = "shared with other benches")]
 mod stepped;
 
 use std::path::PathBuf;
