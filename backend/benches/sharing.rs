@@ -9,8 +9,10 @@
 #[allow(dead_code, reason = "the bench needs only part of the harness")]
 mod harness;
 
-use std::io::{Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+#[path = "common/stepped.rs"]
+#[allow(dead_code, reason = "shared with other benches")]
+mod stepped;
+
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -18,7 +20,7 @@ use harness::guest::Guest;
 use harness::rig::{Plan, Rig};
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
-use vhost_device_rpmsg::softcore::{Config, Memory, SoftCore};
+use stepped::{ECHO, SERVICES, SINK, Stepped};
 
 /// Messages of a VM's turn (design section 12).
 const TURN: u32 = 8;
@@ -28,53 +30,12 @@ const FLOOD_PAYLOAD: usize = 64;
 const ROUND_TRIPS: usize = 4000;
 /// How long throughput is measured.
 const WINDOW: Duration = Duration::from_secs(2);
-/// Addresses of the echo and the sink among the soft core's default services.
-const ECHO: u32 = 0x402;
-const SINK: u32 = 0x403;
 /// The endpoint that every guest uses.
 const HERE: u32 = 1024;
 
-/// The remote core, stepped by this process.
-struct Remote {
-    core: SoftCore,
-    listener: UnixListener,
-    bell: Option<UnixStream>,
-}
-
-impl Remote {
-    fn start(rig: &Rig) -> Self {
-        let place = rig.place();
-        let listener = UnixListener::bind(&place.doorbell).expect("doorbell");
-        listener.set_nonblocking(true).expect("non-blocking doorbell");
-        let config = Config { memory_size: Some(1 << 20), ..Config::default() };
-        let memory = Memory::create_file(&place.memory, &config.layout().expect("layout")).expect("memory");
-        let core = SoftCore::new(config, memory).expect("soft core");
-        Remote { core, listener, bell: None }
-    }
-
-    /// Hears, serves and rings, once.
-    fn step(&mut self) {
-        if self.bell.is_none() {
-            self.bell = self.listener.accept().ok().map(|(bell, _)| bell);
-            let Some(bell) = &self.bell else { return };
-            bell.set_nonblocking(true).expect("non-blocking doorbell");
-        }
-        let Some(bell) = &mut self.bell else { return };
-        let mut bytes = [0; 512];
-        if let Ok(count) = bell.read(&mut bytes) {
-            bytes[..count].iter().for_each(|byte| self.core.hear(*byte));
-        }
-        self.core.serve_once();
-        self.core.rest();
-        // A full socket has a doorbell in it already.
-        let _ = bell.write(self.core.bells().waiting());
-        self.core.bells().clear();
-    }
-}
-
 /// All that takes part, with the program on core 1.
 struct World {
-    remote: Remote,
+    remote: Stepped,
     guests: Vec<Guest>,
     /// Ends the program when it is dropped.
     _rig: Rig,
@@ -83,14 +44,14 @@ struct World {
 impl World {
     fn new(vms: u8) -> Self {
         let mut rig = Rig::prepare(Plan { vms, ..Plan::default() });
-        let mut remote = Remote::start(&rig);
+        let mut remote = Stepped::start(&rig);
         rig.start_program();
         pin(rig.program().worker(), 1);
         pin(None, 0);
         let mut guests: Vec<_> = (0..vms).map(|vm| rig.guest(vm)).collect();
         // Until every guest has been told of the services.
         let start = Instant::now();
-        while guests.iter().any(|guest| guest.news().len() < 6) {
+        while guests.iter().any(|guest| guest.news().len() < SERVICES) {
             assert!(start.elapsed() < Duration::from_secs(20), "services in every guest");
             remote.step();
             guests.iter_mut().for_each(|guest| guest.drain());

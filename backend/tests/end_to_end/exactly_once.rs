@@ -20,7 +20,7 @@ const RULES: &str = "[[service]]\nname = \"latching-echo\"\nmode = \"serialized\
 const SERVICES: [&str; 4] = ["rpmsg-raw", "latching-echo", "exclusive", "latching-echo"];
 
 fn rig() -> Rig {
-    let core = ["raw:rpmsg-raw", "latching:latching-echo", "raw:exclusive"];
+    let core = ["rpmsg-raw", "latching-echo", "rpmsg-raw:exclusive"];
     let core = core.iter().flat_map(|service| ["--service", service]).collect();
     Rig::start_with(Plan { core, ..Plan::with_sessions(5) }, |config| config + RULES)
 }

@@ -37,9 +37,9 @@ pub(crate) fn wait_for_services(vm: &mut Vm) {
     }
 }
 
-fn check_guest(kernel: Kernel, form: Form) {
+fn check_guest(kind: Kind) {
     let mut house = House::start(&["a"]);
-    let mut vm = house.boot("a", Kind::of(kernel, form));
+    let mut vm = house.boot("a", kind);
 
     let devices = vm.run("ls /sys/bus/virtio/drivers/virtio_rpmsg_bus");
     assert!(devices.contains("virtio"), "the driver has taken no device: {devices:?}");
@@ -60,30 +60,40 @@ fn check_guest(kernel: Kernel, form: Form) {
 
 #[test]
 fn linux_6_1_does_everything_over_pci() {
-    check_guest(Kernel::V6_1, Form::Pci);
+    check_guest(Kind::of(Kernel::V6_1, Form::Pci));
 }
 
 #[test]
 fn linux_6_1_does_everything_over_mmio() {
-    check_guest(Kernel::V6_1, Form::Mmio);
+    check_guest(Kind::of(Kernel::V6_1, Form::Mmio));
 }
 
 #[test]
 fn the_newest_linux_does_everything_over_pci() {
-    check_guest(Kernel::Newest, Form::Pci);
+    check_guest(Kind::of(Kernel::Newest, Form::Pci));
 }
 
 #[test]
 fn the_newest_linux_does_everything_over_mmio() {
-    check_guest(Kernel::Newest, Form::Mmio);
+    check_guest(Kind::of(Kernel::Newest, Form::Mmio));
 }
 
 #[test]
 fn a_real_time_linux_does_everything_over_pci() {
-    check_guest(Kernel::NewestRt, Form::Pci);
+    check_guest(Kind::of(Kernel::NewestRt, Form::Pci));
 }
 
 #[test]
 fn a_real_time_linux_does_everything_over_mmio() {
-    check_guest(Kernel::NewestRt, Form::Mmio);
+    check_guest(Kind::of(Kernel::NewestRt, Form::Mmio));
+}
+
+#[test]
+fn a_patched_linux_does_everything_over_pci() {
+    check_guest(Kind::patched(Form::Pci));
+}
+
+#[test]
+fn a_patched_linux_does_everything_over_mmio() {
+    check_guest(Kind::patched(Form::Mmio));
 }

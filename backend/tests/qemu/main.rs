@@ -15,6 +15,7 @@
 //! | `remote_life` | the remote core comes and goes |
 //! | `vm_life` | a VM is paused and reset |
 //! | `worker_life` | the worker process dies, or is replaced |
+//! | `patched` | a guest with a kernel that bears all that, and that watches itself |
 //! | `announcing` | services of the guests' own |
 //! | `loopback` | the program alone, with its built-in core |
 //!
@@ -32,6 +33,7 @@ mod guests;
 mod house;
 mod loopback;
 mod neighbours;
+mod patched;
 mod qmp;
 mod remote_life;
 mod vm;

@@ -33,6 +33,8 @@ pub(crate) enum Kernel {
     Newest,
     /// The same with PREEMPT_RT.
     NewestRt,
+    /// The newest, with `guest-images/patches`, and with the kernel's own checks of locks and of sleeping.
+    NewestDebug,
 }
 
 impl Kernel {
@@ -41,6 +43,7 @@ impl Kernel {
             Kernel::V6_1 => "6.1",
             Kernel::Newest => "newest",
             Kernel::NewestRt => "newest-rt",
+            Kernel::NewestDebug => "newest-debug",
         }
     }
 }
@@ -78,6 +81,12 @@ impl Kind {
     pub(crate) fn with_threaded_interrupts(form: Form) -> Self {
         let arguments = "threadirqs rpmsg.noload=rpmsg_client_sample,rpmsg_ctrl";
         Kind { kernel: Kernel::V6_1, form, cpus: 1, arguments }
+    }
+
+    /// A VM whose guest needs none of this, because its kernel has the patches in `guest-images/patches`.
+    pub(crate) fn patched(form: Form) -> Self {
+        let arguments = "rpmsg.pin=no rpmsg.noload=rpmsg_client_sample";
+        Kind { kernel: Kernel::NewestDebug, form, cpus: 2, arguments }
     }
 }
 
