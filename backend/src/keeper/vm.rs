@@ -208,7 +208,7 @@ impl Door {
         drop(state);
         if !was_joined && let Some(link) = link {
             // The worker may have been told of a front-end, which it would wait for: it comes, and is gone.
-            let come_and_gone = UnixStream::connect(&link.path);
+            let come_and_gone = link.connect();
             if let Err(error) = come_and_gone {
                 debug!("vm {}: the worker is gone too: {error}", self.name);
             }
