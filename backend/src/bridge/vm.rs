@@ -179,7 +179,8 @@ impl Account {
     pub(super) fn end_session(&mut self) -> Vec<GuestService> {
         self.in_session = false;
         self.waits_for_turn = false;
-        self.awaited = [None; 2];
+        // A ring that does not come back had been used: whoever comes up on a fresh one is a new driver.
+        self.progressed |= std::mem::take(&mut self.awaited) != [None; 2];
         std::mem::take(&mut self.services)
     }
 

@@ -70,7 +70,7 @@ pub enum Reply {
     Host(host::Told),
     /// A VM.
     Vm {
-        /// Its front-end is connected, and its session is going to be replayed.
+        /// The front-end that the last worker knew is still connected, and its session is going to be replayed.
         is_connected: bool,
     },
 }
@@ -92,6 +92,8 @@ pub enum Order {
     Ping,
     /// End in good order. The reply comes at once, the end when it comes.
     End,
+    /// Make room for another worker, which goes on where this one ends: everything is left as it is.
+    Leave,
 }
 
 /// What comes of an [`Order`].

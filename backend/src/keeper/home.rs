@@ -55,6 +55,15 @@ pub enum HomeError {
     },
 }
 
+/// How a worker is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parting {
+    /// In good order: it is the end for everybody.
+    InOrder,
+    /// Leaving everything as it is to the next worker.
+    Leaving,
+}
+
 /// The keeper, as a worker has it. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct Home(Arc<ToKeeper>);
@@ -102,22 +111,25 @@ impl Home {
     ///
     /// # Errors
     /// No thread to be had.
-    pub fn listen(&self) -> Result<Receiver<()>, HomeError> {
+    pub fn listen(&self) -> Result<Receiver<Parting>, HomeError> {
         let (end, ends) = channel();
         let own = Arc::clone(&self.0);
         let listening = Builder::new().name("keeper".to_owned()).spawn(move || {
             let ended = end.clone();
             let served = own.serve(move |order, _| {
-                if order == Order::End {
-                    let _told_already = end.send(());
-                }
+                let parting = match order {
+                    Order::Ping => None,
+                    Order::End => Some(Parting::InOrder),
+                    Order::Leave => Some(Parting::Leaving),
+                };
+                let _told_already = parting.map(|parting| end.send(parting));
                 Ok((Answer::Done, Vec::new()))
             });
             if let Err(error) = served {
                 warn!("ending: {}", Causes(&error));
             }
             // Without a keeper there is nobody to serve.
-            let _told_already = ended.send(());
+            let _told_already = ended.send(Parting::InOrder);
         });
         let what = "the thread that listens to the keeper process";
         listening.map_err(|source| HomeError::System { what, source })?;

@@ -187,7 +187,7 @@ impl<'a> Proxy<'a> {
                     continue;
                 }
             };
-            if !self.door.joined(Some(&stream)) {
+            if !self.door.joined(Some((&link, &stream))) {
                 return Ok(());
             }
             let replayed = replay(&mut self.session, &stream);

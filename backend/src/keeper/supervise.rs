@@ -227,7 +227,7 @@ fn upgrade(program: &mut Program, state: State, household: &dyn Household) -> St
             // What it is asked now is answered by it, and what comes later by the next one.
             running.spare();
             household.settle();
-            running.end();
+            running.leave();
             State::Ending { running, until: Instant::now() + PATIENCE, is_last: false }
         }
         other => other,

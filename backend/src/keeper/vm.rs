@@ -52,8 +52,10 @@ struct State {
     is_shut: bool,
     link: Option<Arc<Link>>,
     front_end: Option<Arc<UnixStream>>,
+    /// Some worker has known this front-end: what a journal says of the VM is about its session.
+    is_known: bool,
     /// The connection to the worker.
-    inner: Option<Arc<UnixStream>>,
+    inner: Option<(Arc<Link>, Arc<UnixStream>)>,
     /// A request is under way to the worker, or its answer.
     is_busy: bool,
 }
@@ -110,7 +112,7 @@ impl Vm {
         let link = Arc::new(Link { worker: Arc::clone(worker), file });
         let mut state = self.door.state();
         state.link = Some(link);
-        let is_connected = state.front_end.is_some();
+        let is_connected = state.front_end.is_some() && state.is_known;
         drop(state);
         self.door.wake();
         Ok((listener, is_connected))
@@ -131,7 +133,8 @@ impl Vm {
     pub fn stop(self) {
         let mut state = self.door.state();
         state.is_shut = true;
-        for stream in [&state.front_end, &state.inner].into_iter().flatten() {
+        let inner = state.inner.as_ref().map(|(_, stream)| stream);
+        for stream in [state.front_end.as_ref(), inner].into_iter().flatten() {
             // Wherever the thread waits for either, it goes on.
             let _gone_already = stream.shutdown(Shutdown::Both);
         }
@@ -197,19 +200,20 @@ impl Door {
                 return;
             }
             state.front_end = Some(Arc::clone(&stream));
+            state.is_known = false;
         }
         let ended = stream.set_nonblocking(false).map_err(Into::into);
         let ended = ended.and_then(|()| Proxy::new(self, &stream).run());
         let mut state = self.state();
         state.front_end = None;
         let is_shut = state.is_shut;
-        let was_joined = state.inner.take().is_some();
-        let link = state.link.clone();
+        let was_joined_to = state.inner.take().map(|(link, _)| link);
+        let is_another = |link: &Arc<Link>| !was_joined_to.is_some_and(|former| Arc::ptr_eq(&former, link));
+        let link = state.link.clone().filter(is_another);
         drop(state);
-        if !was_joined && let Some(link) = link {
+        if let Some(link) = link {
             // The worker may have been told of a front-end, which it would wait for: it comes, and is gone.
-            let come_and_gone = link.connect();
-            if let Err(error) = come_and_gone {
+            if let Err(error) = link.connect() {
                 debug!("vm {}: the worker is gone too: {error}", self.name);
             }
         }
@@ -242,9 +246,10 @@ impl Door {
     }
 
     /// What the front-end is connected to at the worker. Refused once the door is shut.
-    pub(super) fn joined(&self, inner: Option<&Arc<UnixStream>>) -> bool {
+    pub(super) fn joined(&self, inner: Option<(&Arc<Link>, &Arc<UnixStream>)>) -> bool {
         let mut state = self.state();
-        state.inner = inner.map(Arc::clone);
+        state.is_known |= inner.is_some();
+        state.inner = inner.map(|(link, stream)| (Arc::clone(link), Arc::clone(stream)));
         !state.is_shut
     }
 

@@ -98,11 +98,20 @@ impl Running {
 
     /// Tells it to end in good order. Does not wait for it.
     pub(super) fn end(&self) {
+        self.order(Order::End);
+    }
+
+    /// Tells it to make room for the next one. Does not wait for it.
+    pub(super) fn leave(&self) {
+        self.order(Order::Leave);
+    }
+
+    fn order(&self, order: Order) {
         self.spare();
         let channel = Arc::clone(&self.worker.channel);
         // Its answer may never come.
         let asked = Builder::new().name("end".to_owned()).spawn(move || {
-            if let Err(error) = channel.call(&Order::End, &[]) {
+            if let Err(error) = channel.call(&order, &[]) {
                 debug!("ending the worker: {}", Causes(&error));
             }
         });

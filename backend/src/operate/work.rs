@@ -14,7 +14,7 @@ use super::requests;
 use super::sandbox::privileges::Account;
 use super::sandbox::{self, SandboxError};
 use super::vms::{AddError, Vms};
-use crate::keeper::home::{Home, HomeError};
+use crate::keeper::home::{Home, HomeError, Parting};
 use crate::torn::handle_bus_errors;
 
 /// Why a worker cannot do its work.
@@ -92,8 +92,10 @@ pub fn work() -> Result<(), WorkError> {
     info!("serving {vm_count} VMs on {remote_count} remotes");
 
     // Whoever would say it is gone where nothing comes.
-    let _keeper_is_gone = ends.recv();
+    let parting = ends.recv();
     drop(control);
-    vms.end();
+    if parting != Ok(Parting::Leaving) {
+        vms.end();
+    }
     Ok(())
 }

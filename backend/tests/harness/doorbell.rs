@@ -121,11 +121,6 @@ impl Wire {
         );
     }
 
-    /// How often the host has rung with this byte.
-    pub fn count_to_core(&self, byte: u8) -> u64 {
-        self.to_core.counts.lock().unwrap()[usize::from(byte)]
-    }
-
     /// How often the host has connected.
     pub fn connections(&self) -> usize {
         self.to_core.connections.load(Ordering::SeqCst)

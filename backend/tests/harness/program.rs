@@ -94,7 +94,7 @@ impl Program {
 
     /// Has its worker die as if by a fault of its own.
     pub fn crash_worker(&self) -> Pid {
-        self.end_worker(Signal::SEGV)
+        self.end_worker(Signal::ABORT)
     }
 
     fn end_worker(&self, signal: Signal) -> Pid {

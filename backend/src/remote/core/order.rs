@@ -274,6 +274,8 @@ impl RemoteCore {
     /// Leaves the core in a good state, as the program ends: a core that somebody else has started goes on without us,
     /// one of ours is shut down. Blocks until that is done.
     pub fn end(&mut self) {
+        // That it is let go of now is nothing that holds for a program after this one.
+        self.forget_to_remember();
         let was_attached = self.let_go();
         // What has begun comes to its end first: a core that is being started could not be stopped.
         let last = self.chores.as_mut().and_then(Chores::finish);

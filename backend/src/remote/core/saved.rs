@@ -74,6 +74,11 @@ impl RemoteCore {
         self
     }
 
+    /// What happens from now on is not remembered.
+    pub(super) fn forget_to_remember(&mut self) {
+        self.keeps = None;
+    }
+
     /// Has everything remembered that has changed.
     #[inline]
     pub fn remember(&mut self) {
