@@ -1,14 +1,18 @@
 //! What the keeper process does: it opens the sockets, keeps a worker running, and carries out the worker's requests.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use log::info;
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use nix::libc;
+use rustix::fs::{FlockOperation, MemfdFlags, SealFlags, fcntl_add_seals, flock, ftruncate, memfd_create};
 use serde_json::{Map, Value};
 use signal_hook::consts::{SIGHUP, TERM_SIGNALS};
 use signal_hook::iterator::Signals;
@@ -55,6 +59,18 @@ pub enum KeepError {
     System {
         /// What.
         what: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A file for what is to outlive the program.
+    #[error(
+        "state file {path}: expected one that can be created or opened, and that no other program has locked",
+        path = path.display()
+    )]
+    StateFile {
+        /// The file.
+        path: PathBuf,
         /// What the system said.
         #[source]
         source: io::Error,
@@ -151,12 +167,15 @@ impl Kept {
         let control = plan.control.as_deref().map(|path| sockets::listen(path, rights));
         let (control, file) = control.transpose().map_err(KeepError::Control)?.unzip();
         let sockets = plan.vms.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        let states = plan.remotes.iter().map(|_| state_memory()).collect::<Result<_, _>>();
+        let states = plan.remotes.iter().map(|remote| match &plan.state {
+            Some(folder) => state_file(folder, &remote.name),
+            None => state_memory().map_err(system("state memory")),
+        });
         let going = Arc::new(Going(events.clone()));
         let kept = Kept {
             plan: plan.clone(),
             handover: handover.to_file().map_err(system("the handover to workers"))?.into(),
-            states: states.map_err(system("state memory"))?,
+            states: states.collect::<Result<_, _>>()?,
             hosts: remotes::hosts(&plan.remotes)?,
             control: control.map(OwnedFd::from),
             events: events.clone(),
@@ -282,6 +301,23 @@ fn unknown(name: &str) -> Failure {
 fn open(plan: &VmPlan) -> Result<VmListener, KeepError> {
     let rights = Rights { mode: plan.mode, group: plan.group.as_ref() };
     sockets::open(&plan.socket, rights).map_err(|source| KeepError::Vm { vm: plan.name.clone(), source })
+}
+
+/// A file in the directory for what outlives the program. It is nobody else's as long as this one runs.
+fn state_file(folder: &Path, remote: &str) -> Result<OwnedFd, KeepError> {
+    let path = folder.join(format!("{remote}.state"));
+    let open = || {
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = options.mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&path)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        if file.metadata()?.len() != State::SIZE {
+            file.set_len(0)?;
+            file.set_len(State::SIZE)?;
+        }
+        Ok(file.into())
+    };
+    open().map_err(|source| KeepError::StateFile { path: path.clone(), source })
 }
 
 /// Memory of a fixed size, all zero, that takes what is written to and no more.

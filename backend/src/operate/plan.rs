@@ -32,6 +32,8 @@ pub struct Plan {
     pub control: Option<PathBuf>,
     /// Whom the process that talks to guests and remotes runs as, if it is said.
     pub user: Option<String>,
+    /// The directory for what is to outlive the program.
+    pub state: Option<PathBuf>,
     /// The remote cores.
     pub remotes: Vec<RemotePlan>,
     /// The VMs, in the order of their appearance.
@@ -187,6 +189,7 @@ impl Plan {
         Plan {
             control: None,
             user: None,
+            state: None,
             remotes: vec![RemotePlan {
                 name: "loopback".to_owned(),
                 link: LinkPlan::Loopback,

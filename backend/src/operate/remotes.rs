@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use thiserror::Error;
 
-use super::plan::{LinkPlan, MailboxPlan, MemoryPlan, MemorySource, RemotePlan, SharedPlan};
+use super::plan::{LinkPlan, MailboxPlan, MemoryPlan, MemorySource, Plan, RemotePlan, SharedPlan};
 use crate::bridge::{Bridge, BridgeError, State};
 use crate::keeper::home::{Home, HomeError};
 use crate::remote::config::{MailboxConfig, MemoryConfig, MemoryFile, RemoteConfig, VringsConfig};
@@ -109,17 +109,21 @@ pub(super) fn prepare(plans: &[RemotePlan]) -> Result<Vec<Option<PreparedLoopbac
 /// Starts the bridges to all remotes, and those remotes that are `prepared` because they are built in. What takes a file
 /// system or privileges is asked of the keeper, at `home`. There are no VMs yet.
 pub(super) fn start(
-    plans: &[RemotePlan],
+    plan: &Plan,
     prepared: Vec<Option<PreparedLoopback>>,
     home: &Home,
 ) -> Result<Vec<Remote>, RemoteError> {
+    let Plan { remotes: plans, state, .. } = plan;
+    let is_remembered = state.is_some();
     let presence = |plan: &RemotePlan| match Presence::new(&plan.name) {
         Ok(presence) => Ok(Arc::new(presence)),
         Err(source) => Err(RemoteError::Presence { remote: plan.name.clone(), source }),
     };
     let presences = plans.iter().map(presence).collect::<Result<Vec<_>, _>>()?;
     let parts = plans.iter().zip(prepared).zip(&presences);
-    parts.map(|((plan, prepared), own)| start_one(plan, prepared, own, &presences, home)).collect()
+    parts
+        .map(|((plan, prepared), own)| start_one(plan, prepared, own, &presences, (home, is_remembered)))
+        .collect()
 }
 
 fn start_one(
@@ -127,14 +131,14 @@ fn start_one(
     prepared: Option<PreparedLoopback>,
     own: &Arc<Presence>,
     all: &[Arc<Presence>],
-    home: &Home,
+    (home, is_remembered): (&Home, bool),
 ) -> Result<Remote, RemoteError> {
     let (config, softcore) = match (&plan.link, prepared) {
         (LinkPlan::Shared(shared), _) => (shared_link(&plan.name, shared)?, None),
         (LinkPlan::Loopback, prepared) => loopback(&plan.name, prepared.expect("every built-in core is"))?,
     };
     let after = plan.after.iter().map(|index| Arc::clone(&all[*index])).collect();
-    let config = RemoteConfig { after, ..with_life(config, plan) };
+    let config = RemoteConfig { after, is_remembered, ..with_life(config, plan) };
     let core = RemoteCore::new(config, Instant::now()).known_by(Arc::clone(own));
     let core = core.served_by(home.host(&plan.name));
     let state = home.state(&plan.name);

@@ -76,7 +76,7 @@ pub fn work() -> Result<(), WorkError> {
     sandbox::close(account, seccomp)?;
 
     let ends = home.listen()?;
-    let remotes = remotes::start(&plan.remotes, prepared, &home)?;
+    let remotes = remotes::start(&plan, prepared, &home)?;
     let (vm_count, remote_count) = (plan.vms.len(), plan.remotes.len());
     let vms = Arc::new(Vms::new(plan, remotes, home.clone()));
     for kept in home.vms()? {

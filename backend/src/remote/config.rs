@@ -38,6 +38,8 @@ pub struct RemoteConfig {
     pub watch: WatchConfig,
     /// Where its memory is dumped when it has crashed: a directory.
     pub dump: Option<PathBuf>,
+    /// Whether what is remembered of it outlives the program, which then leaves a core that others have started as it is.
+    pub is_remembered: bool,
     /// Cores that have to be up before it is, and stay up longer.
     pub after: Vec<Arc<Presence>>,
 }
@@ -60,6 +62,7 @@ impl RemoteConfig {
             recovery: RecoveryConfig::default(),
             watch: WatchConfig::default(),
             dump: None,
+            is_remembered: false,
             after: Vec::new(),
         }
     }

@@ -57,10 +57,22 @@ pub(super) const USER: Key = Key {
               own either way: memory, devices and sockets are opened for it by the process that has started it.",
 };
 
+pub(super) const STATE: Key = Key {
+    path: "state",
+    kind: Kind::Text,
+    value: "the path of a directory that only trusted users can write to",
+    default: "none: what is known of a remote core lasts as long as the program does, which lets go of the core as it ends",
+    meaning: "Where a file for each remote core keeps how far its vrings have got and which services it has. The program can \
+              then be stopped and started anew beside a core that goes on, and whose firmware does not handshake again: as it \
+              ends, it leaves cores that others have started as they are. The directory has to be empty after a boot of the \
+              host, as those under `/run` are.",
+};
+
 /// All of them, each table followed by its keys, in the order of the reference.
-pub(super) const KEYS: [&Key; 84] = [
+pub(super) const KEYS: [&Key; 85] = [
     &CONTROL,
     &USER,
+    &STATE,
     &REMOTE,
     &REMOTE_NAME,
     &REMOTE_LINK,

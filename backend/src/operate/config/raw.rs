@@ -8,6 +8,7 @@ use toml::Spanned;
 pub(super) struct File {
     pub(super) control: Option<Spanned<String>>,
     pub(super) user: Option<Spanned<String>>,
+    pub(super) state: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) remote: Vec<Spanned<Remote>>,
     #[serde(default)]

@@ -69,7 +69,8 @@ pub(super) fn resolve(
     let vms = resolver.vms(&file.vm, &remotes, control.is_some())?;
     resolver.services(&file.service, &mut remotes, &vms)?;
     let user = file.user.as_ref().map(user).transpose()?;
-    Ok(Plan { control, user, remotes, vms })
+    let state = file.state.as_ref().map(|path| path_of(&keys::STATE, path)).transpose()?;
+    Ok(Plan { control, user, state, remotes, vms })
 }
 
 /// Resolves a file that names only VMs, which are to be served beside `served`, at the remotes of `configured`.

@@ -26,6 +26,9 @@ impl fmt::Display for Plan {
         if let Some(user) = &self.user {
             writeln!(f, "user              {user}")?;
         }
+        if let Some(path) = &self.state {
+            writeln!(f, "state             {}", path.display())?;
+        }
         for (index, remote) in self.remotes.iter().enumerate() {
             writeln!(f, "remote {}", remote.name)?;
             match &remote.link {

@@ -61,7 +61,7 @@ fn started_with(control: impl FnOnce(&Path) -> Option<PathBuf>, more: Option<VmP
     let Plan { remotes: plans, .. } = Plan::loopback([]);
     let a = vm("a", 0, VmSocket::Path(folder.path().join("a")));
     let vms = std::iter::once(a).chain(more).collect();
-    let plan = Plan { control: control(folder.path()), user: None, remotes: plans, vms };
+    let plan = Plan { control: control(folder.path()), user: None, state: None, remotes: plans, vms };
     let (sender, events) = channel();
     let kept = Kept::open(&plan, &Handover::default(), &sender).unwrap();
     let (ours, theirs) = pair().unwrap();
@@ -70,7 +70,7 @@ fn started_with(control: impl FnOnce(&Path) -> Option<PathBuf>, more: Option<VmP
     std::thread::spawn(move || channel.serve(move |request, _| kept.carry_out(&worker, request)));
     let home = Home::over(theirs);
     home.listen().unwrap();
-    let remotes = remotes::start(&plan.remotes, remotes::prepare(&plan.remotes).unwrap(), &home).unwrap();
+    let remotes = remotes::start(&plan, remotes::prepare(&plan.remotes).unwrap(), &home).unwrap();
     let vms = Vms::new(plan, remotes, home.clone());
     home.vms().unwrap().into_iter().for_each(|kept| vms.serve_again(kept).unwrap());
     Bench { folder, vms, events }

@@ -274,8 +274,12 @@ impl RemoteCore {
     /// Leaves the core in a good state, as the program ends: a core that somebody else has started goes on without us,
     /// one of ours is shut down. Blocks until that is done.
     pub fn end(&mut self) {
-        // That it is let go of now is nothing that holds for a program after this one.
+        self.remember();
+        // What happens now is nothing that holds for a program after this one.
         self.forget_to_remember();
+        if self.config.is_remembered && self.config.boot.is_none() {
+            return info!("remote {}: left as it is", self.config.name);
+        }
         let was_attached = self.let_go();
         // What has begun comes to its end first: a core that is being started could not be stopped.
         let last = self.chores.as_mut().and_then(Chores::finish);

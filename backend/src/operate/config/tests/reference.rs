@@ -14,6 +14,7 @@ use super::{keys::Kind, *};
 /// The example in the reference.
 pub(super) const EXAMPLE: &str = r#"control = "/run/rpmsg.control"
 user = "rpmsg"
+state = "/run/rpmsg"
 
 [[remote]]
 name = "core"
