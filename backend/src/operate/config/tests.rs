@@ -88,6 +88,7 @@ fn the_example_of_the_reference_resolves_as_check_prints_it() {
         "\
 control           /run/rpmsg.control
 user              rpmsg
+state             /run/rpmsg
 remote core
   link            socket /run/core.doorbell
   resource table  0x21000000

@@ -65,7 +65,8 @@ impl Bench {
                 assert_eq!(self.vring.publish(), !self.given.is_empty());
                 self.with_remote.append(&mut self.given);
             }
-            Step::UseOldest | Step::UseNewest if self.with_remote.is_empty() => return false,
+            // A bogus entry that is one too many is a jump, and told apart from it by its number alone.
+            Step::UseOldest | Step::UseNewest | Step::UseBogus if self.with_remote.is_empty() => return false,
             Step::UseOldest => {
                 let id = self.with_remote.remove(0);
                 self.use_it(id);
@@ -74,8 +75,6 @@ impl Bench {
                 let id = self.with_remote.pop().unwrap();
                 self.use_it(id);
             }
-            // An entry that is one too many is a jump, and told apart from this by its number alone.
-            Step::UseBogus if self.with_remote.is_empty() => return false,
             Step::UseBogus => {
                 self.remote.use_entry(self.num.into(), 0);
                 self.used.push(self.num);
