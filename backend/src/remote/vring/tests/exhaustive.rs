@@ -66,7 +66,9 @@ impl Bench {
                 self.with_remote.append(&mut self.given);
             }
             // A bogus entry that is one too many is a jump, and told apart from it by its number alone.
-            Step::UseOldest | Step::UseNewest | Step::UseBogus if self.with_remote.is_empty() => return false,
+            Step::UseOldest | Step::UseNewest | Step::UseBogus if self.with_remote.is_empty() => {
+                return false;
+            }
             Step::UseOldest => {
                 let id = self.with_remote.remove(0);
                 self.use_it(id);
