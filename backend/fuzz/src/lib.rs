@@ -16,6 +16,8 @@
 //! | [`vrings`] | what a remote core writes to its vrings and buffers |
 //! | [`hostile_remote`] | the same, with the whole relay and guests behind it |
 //! | [`relay`] | what guests do at a relay whose remote behaves, held against a simple model |
+//! | [`keeper`] | vhost-user messages as the keeper remembers and replays them |
+//! | [`journal`] | an area of state memory: snapshot and log |
 //! | [`vhost_user`] | vhost-user messages and file descriptors, through the real gate and bridge |
 //!
 //! Seeds with a name are made by hand, those with a number were found by the fuzzer to lead somewhere. Device trees for
@@ -39,6 +41,8 @@ pub mod firmware;
 pub mod guest_queue;
 pub mod guest_race;
 pub mod hostile_remote;
+pub mod journal;
+pub mod keeper;
 pub mod relay;
 pub mod resource_table;
 pub mod rpmsg_codec;

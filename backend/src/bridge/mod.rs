@@ -36,7 +36,10 @@ mod fairness;
 mod from_remote;
 mod handover;
 mod held;
+#[cfg(not(fuzzing))]
 mod journal;
+#[cfg(fuzzing)]
+pub mod journal;
 mod life;
 pub mod policy;
 mod recover;

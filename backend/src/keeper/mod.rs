@@ -27,6 +27,8 @@
 
 pub mod calls;
 pub mod channel;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod handover;
 pub mod home;
 mod message;

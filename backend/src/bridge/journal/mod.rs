@@ -28,6 +28,8 @@
 
 mod area;
 mod entry;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod saved;
 mod state;
 #[cfg(test)]
