@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`operate`] | running the program: command line, configuration, sockets, start and stop |
 //! | [`keeper`] | holds what outlives a crash: sockets, connections of VMs, the process that does the work |
-//! | [`bridge`] | the only place that knows both sides: relay, service directory, fairness |
+//! | [`bridge`] | the only place that knows both sides: relay, service directory, fairness, journal |
 //! | [`guest`] | the VM: vhost-user device, virtqueues in guest memory |
 //! | [`remote`] | the coprocessor: carveouts, resource table, driver's side of the vrings, mailbox, life |
 //! | [`rpmsg`] | what rpmsg is: header, name service, addresses. No I/O, no `unsafe`, no virtio |
