@@ -3,6 +3,7 @@
 mod crash;
 mod device_memory;
 mod loss;
+mod speed;
 
 use super::bench::{Bench, Guest};
 use super::counters::Reason;
