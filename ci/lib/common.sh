@@ -54,3 +54,13 @@ hash_of() {
 is_made() {
 	[[ -f $1 && $(<"$1") == "$2" ]]
 }
+
+# run_ignored TEST VARIABLE=VALUE CARGO_OPTION...: runs one of the tests that are as long as a variable tells them to be, and
+# shows what it prints as it goes. Fails if the test does, or if there is none of that name.
+run_ignored() {
+	local test=$1 length=$2 log=$target/ignored.log
+	shift 2
+	mkdir -p "$target"
+	env "$length" cargo test --locked "$@" -- --ignored --exact --nocapture "$test" 2>&1 | tee "$log"
+	grep -q '^test result: ok. 1 passed' "$log" || fail "expected a test called $test, found none"
+}

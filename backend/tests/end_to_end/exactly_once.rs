@@ -85,8 +85,12 @@ fn nothing_is_lost_doubled_or_reordered_while_workers_are_killed() {
 #[ignore = "takes as long as it is told"]
 fn workers_are_killed_at_random_as_often_as_told() {
     let times: usize = std::env::var("KILLS").map_or(10_000, |text| text.parse().expect("a number"));
-    let mut state = 1_u64;
+    let (mut state, mut kills) = (1_u64, 0);
     let (received, mut waits) = killed(times, || {
+        if kills % (times / 10).max(1) == 0 {
+            println!("{kills} of {times} workers killed");
+        }
+        kills += 1;
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         Duration::from_micros((state >> 33) % 15_000)
     });

@@ -148,7 +148,7 @@ fn the_device_offers_what_the_design_says() {
     // NS, INDIRECT_DESC, EVENT_IDX, PROTOCOL_FEATURES, VERSION_1
     assert_eq!(guest.vmm().offered(), 1 | 1 << 28 | 1 << 29 | 1 << 30 | 1 << 32);
     // A front-end that reads the configuration space, which the device has not got, has to get an answer.
-    let frontend = guest.vmm().frontend();
+    let mut frontend = guest.vmm().frontend();
     let config = frontend.get_config(0, 8, VhostUserConfigFlags::empty(), &[0; 8]);
     assert_eq!(config.unwrap().1, [0; 8]);
     assert!(frontend.get_features().is_ok());

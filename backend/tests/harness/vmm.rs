@@ -11,17 +11,18 @@
 //! | reset | disable, GET_VRING_BASE | disable, GET_VRING_BASE |
 
 use std::net::Shutdown;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::Duration;
 
 use vhost::vhost_user::message::{VhostUserHeaderFlag, VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use super::driver::PATIENCE;
 use super::ring::DriverRing;
 
 /// Number of queues of the device.
@@ -45,8 +46,7 @@ pub enum MemoryMessages {
 
 /// A vhost-user front-end with one device.
 pub struct Vmm {
-    frontend: Frontend,
-    _watchdog: Watchdog,
+    line: Line,
     flavour: Flavour,
     memory: MemoryMessages,
     offered: u64,
@@ -56,25 +56,57 @@ pub struct Vmm {
     masked: EventFd,
 }
 
-/// Ends a connection that has lived for too long, since [`Frontend`] waits for answers without end.
-struct Watchdog {
-    _ends_when_dropped: Sender<()>,
+/// The connection of a front-end. [`Frontend`] waits for answers without end, so somebody else has to.
+struct Line {
+    frontend: Frontend,
+    /// Told whether the front-end is talking.
+    watchdog: Sender<bool>,
 }
 
-impl Watchdog {
-    /// Longest life of a connection; no test needs nearly as much.
-    const LIFE: Duration = Duration::from_secs(100);
+impl Line {
+    fn over(stream: UnixStream) -> Self {
+        let watched = stream.try_clone().expect("clone of a socket");
+        let (watchdog, talking) = channel();
+        thread::spawn(move || watch(&watched, &talking));
+        Line { frontend: Frontend::from_stream(stream, QUEUES as u64), watchdog }
+    }
 
-    fn over(stream: &UnixStream) -> Self {
-        let stream = stream.try_clone().expect("clone of a socket");
-        let (sender, receiver) = channel::<()>();
-        thread::spawn(move || {
-            if receiver.recv_timeout(Self::LIFE) == Err(RecvTimeoutError::Timeout) {
-                eprintln!("stuck: the connection to the backend is older than {:?}, ending it", Self::LIFE);
-                let _gone_already = stream.shutdown(Shutdown::Both);
-            }
-        });
-        Watchdog { _ends_when_dropped: sender }
+    fn talk(&mut self) -> Talk<'_> {
+        let _watchdog_has_bitten = self.watchdog.send(true);
+        Talk(self)
+    }
+}
+
+/// Ends the connection when its front-end talks for longer than anything may take.
+fn watch(stream: &UnixStream, talking: &Receiver<bool>) {
+    while let Ok(now) = talking.recv() {
+        if now && talking.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("stuck: the backend has not answered within {PATIENCE:?}, ending the connection");
+            let _gone_already = stream.shutdown(Shutdown::Both);
+            return;
+        }
+    }
+}
+
+/// A front-end that talks to the backend; the watchdog is awake until this is dropped.
+pub struct Talk<'a>(&'a mut Line);
+
+impl Deref for Talk<'_> {
+    type Target = Frontend;
+    fn deref(&self) -> &Frontend {
+        &self.0.frontend
+    }
+}
+
+impl DerefMut for Talk<'_> {
+    fn deref_mut(&mut self) -> &mut Frontend {
+        &mut self.0.frontend
+    }
+}
+
+impl Drop for Talk<'_> {
+    fn drop(&mut self) {
+        let _watchdog_has_bitten = self.0.watchdog.send(false);
     }
 }
 
@@ -82,11 +114,8 @@ impl Vmm {
     /// Connects and negotiates what does not depend on the guest's driver.
     pub fn connect(socket: &Path, flavour: Flavour, memory: MemoryMessages) -> vhost::Result<Self> {
         let stream = UnixStream::connect(socket).expect("connection to the backend");
-        let watchdog = Watchdog::over(&stream);
-        let frontend = Frontend::from_stream(stream, QUEUES as u64);
         let mut vmm = Vmm {
-            frontend,
-            _watchdog: watchdog,
+            line: Line::over(stream),
             flavour,
             memory,
             offered: 0,
@@ -97,31 +126,31 @@ impl Vmm {
         match flavour {
             Flavour::Qemu => {
                 vmm.negotiate()?;
-                vmm.frontend.set_owner()?;
-                vmm.frontend.get_features()?;
+                vmm.line.talk().set_owner()?;
+                vmm.line.talk().get_features()?;
                 for queue in 0..QUEUES {
-                    vmm.frontend.set_vring_call(queue, &vmm.masked)?;
+                    vmm.line.talk().set_vring_call(queue, &vmm.masked)?;
                 }
             }
             Flavour::CloudHypervisor => {
-                vmm.frontend.set_owner()?;
+                vmm.line.talk().set_owner()?;
                 vmm.negotiate()?;
-                vmm.frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
+                vmm.line.talk().set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
             }
         }
         Ok(vmm)
     }
 
     fn negotiate(&mut self) -> vhost::Result<()> {
-        self.offered = self.frontend.get_features()?;
-        self.protocol = self.frontend.get_protocol_features()?;
+        self.offered = self.line.talk().get_features()?;
+        self.protocol = self.line.talk().get_protocol_features()?;
         let wanted = VhostUserProtocolFeatures::MQ
             | VhostUserProtocolFeatures::REPLY_ACK
             | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
             | VhostUserProtocolFeatures::RESET_DEVICE
             | VhostUserProtocolFeatures::CONFIG;
-        self.frontend.set_protocol_features(self.protocol & wanted)?;
-        assert_eq!(self.frontend.get_queue_num()?, QUEUES as u64, "queues of the device");
+        self.line.talk().set_protocol_features(self.protocol & wanted)?;
+        assert_eq!(self.line.talk().get_queue_num()?, QUEUES as u64, "queues of the device");
         Ok(())
     }
 
@@ -136,8 +165,8 @@ impl Vmm {
     }
 
     /// The front-end itself, to send it what no VMM would.
-    pub fn frontend(&mut self) -> &mut Frontend {
-        &mut self.frontend
+    pub fn frontend(&mut self) -> Talk<'_> {
+        self.line.talk()
     }
 
     /// Whether the front-end passes the feature bits 0..=23 of the device on to the guest.
@@ -155,33 +184,33 @@ impl Vmm {
         bases: [u16; QUEUES],
     ) -> vhost::Result<()> {
         let features = features | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
-        self.frontend.set_features(features)?;
+        self.line.talk().set_features(features)?;
         match self.flavour {
             Flavour::Qemu => {
                 if !self.knows_memory {
                     self.announce_memory(&region)?;
                 }
                 for (queue, ring) in rings.into_iter().enumerate() {
-                    self.frontend.set_vring_num(queue, ring.place().size)?;
-                    self.frontend.set_vring_base(queue, bases[queue])?;
-                    self.frontend.set_vring_addr(queue, &ring.config())?;
-                    self.frontend.set_vring_kick(queue, ring.kick_fd())?;
+                    self.line.talk().set_vring_num(queue, ring.place().size)?;
+                    self.line.talk().set_vring_base(queue, bases[queue])?;
+                    self.line.talk().set_vring_addr(queue, &ring.config())?;
+                    self.line.talk().set_vring_kick(queue, ring.kick_fd())?;
                 }
                 self.enable_all(true)?;
                 for (queue, ring) in rings.into_iter().enumerate() {
-                    self.frontend.set_vring_call(queue, ring.call_fd())?;
+                    self.line.talk().set_vring_call(queue, ring.call_fd())?;
                 }
             }
             Flavour::CloudHypervisor => {
                 self.announce_memory(&region)?;
                 for (queue, ring) in rings.into_iter().enumerate() {
-                    self.frontend.set_vring_num(queue, ring.place().size)?;
+                    self.line.talk().set_vring_num(queue, ring.place().size)?;
                 }
                 for (queue, ring) in rings.into_iter().enumerate() {
-                    self.frontend.set_vring_addr(queue, &ring.config())?;
-                    self.frontend.set_vring_base(queue, ring.avail_idx())?;
-                    self.frontend.set_vring_call(queue, ring.call_fd())?;
-                    self.frontend.set_vring_kick(queue, ring.kick_fd())?;
+                    self.line.talk().set_vring_addr(queue, &ring.config())?;
+                    self.line.talk().set_vring_base(queue, ring.avail_idx())?;
+                    self.line.talk().set_vring_call(queue, ring.call_fd())?;
+                    self.line.talk().set_vring_kick(queue, ring.kick_fd())?;
                 }
                 self.enable_all(true)?;
             }
@@ -225,12 +254,12 @@ impl Vmm {
 
     /// SET_VRING_CALL for one ring.
     pub fn set_call(&mut self, queue: usize, call: &EventFd) -> vhost::Result<()> {
-        self.frontend.set_vring_call(queue, call)
+        self.line.talk().set_vring_call(queue, call)
     }
 
     /// Points a ring's calls at nobody, as QEMU does while the guest masks the interrupt vector.
     pub fn mask(&mut self, queue: usize) -> vhost::Result<()> {
-        self.frontend.set_vring_call(queue, &self.masked)
+        self.line.talk().set_vring_call(queue, &self.masked)
     }
 
     /// Stops the rings, for a pause and for a reset alike. Where the device stopped comes back.
@@ -243,7 +272,7 @@ impl Vmm {
             if self.flavour == Flavour::CloudHypervisor {
                 self.enable(queue, false)?;
             }
-            let found = self.frontend.get_vring_base(queue)?;
+            let found = self.line.talk().get_vring_base(queue)?;
             *base = u16::try_from(found).expect("GET_VRING_BASE answers a 16-bit index");
         }
         Ok(bases)
@@ -256,10 +285,11 @@ impl Vmm {
 
     /// Sends a message that QEMU, too, wants to see acknowledged before it goes on.
     fn acknowledged<T>(&mut self, send: impl FnOnce(&mut Frontend) -> vhost::Result<T>) -> vhost::Result<T> {
-        self.frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
-        let result = send(&mut self.frontend);
+        let mut frontend = self.line.talk();
+        frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
+        let result = send(&mut frontend);
         if self.flavour == Flavour::Qemu {
-            self.frontend.set_hdr_flags(VhostUserHeaderFlag::empty());
+            frontend.set_hdr_flags(VhostUserHeaderFlag::empty());
         }
         result
     }

@@ -84,6 +84,11 @@ impl House {
         self.core.as_mut().expect("the core is running")
     }
 
+    /// The running program.
+    pub(crate) fn program(&self) -> &Program {
+        self.program.as_ref().expect("the program is running")
+    }
+
     /// Waits until the VM that uses the service [`PRIVATE`] has sent so many messages.
     pub(crate) fn wait_for_private_messages(&mut self, count: u64) {
         wait_until(self.core(), &format!("{count} messages for {PRIVATE}"), |core| {

@@ -177,6 +177,7 @@ fn rings_that_move_while_they_run() {
             frontend.set_vring_num(TX, 1 << (round % 11)).expect("sent");
             frontend.set_vring_base(TX, 0x1234).expect("sent");
             frontend.set_vring_addr(TX, &rx).expect("sent");
+            drop(frontend);
             all_done(&mut guest);
         }
         // To where no alignment allows.
