@@ -208,13 +208,8 @@ impl Relay {
     pub(super) fn resumed(&mut self) {
         let Some(Parked { mut device, owners }) = self.parked.take() else { return };
         device.inbound.release_all();
-        self.held = Held::new(device.inbound.count());
-        self.fairness.reset(device.outbound.count(), device.inbound.count());
-        for (buffer, owner) in owners {
-            self.fairness.sent(owner, buffer, 0);
-        }
         let unconsumed: Vec<_> = device.outbound.unconsumed().collect();
-        self.device = Some(device);
+        self.take_device(device, owners.into_iter());
         for (name, addr) in std::mem::take(&mut self.suspended) {
             self.announce(name, addr);
         }

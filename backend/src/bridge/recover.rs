@@ -138,7 +138,8 @@ impl Relay {
         self.commit();
     }
 
-    fn take_device(&mut self, device: RpmsgVdev, owners: impl Iterator<Item = (u16, usize)>) {
+    /// Goes on with a device, whose unconsumed buffers are these owners'.
+    pub(super) fn take_device(&mut self, device: RpmsgVdev, owners: impl Iterator<Item = (u16, usize)>) {
         self.held = Held::new(device.inbound.count());
         self.fairness.reset(device.outbound.count(), device.inbound.count());
         for (buffer, owner) in owners {
