@@ -6,6 +6,8 @@ use std::fs;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
@@ -87,6 +89,19 @@ impl Program {
         self.children().first().copied()
     }
 
+    /// Waits until it has a worker: between the death of one and the start of the next it has none, and the list of a
+    /// process's children may lack one while its threads come and go.
+    fn wait_worker(&self) -> Pid {
+        let begin = Instant::now();
+        loop {
+            if let Some(worker) = self.worker() {
+                return worker;
+            }
+            assert!(begin.elapsed() < PATIENCE, "stuck: no worker within {PATIENCE:?}");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Kills its worker without any warning, and waits until that is gone. Returns which one it was.
     pub fn kill_worker(&self) -> Pid {
         self.end_worker(Signal::KILL)
@@ -98,7 +113,7 @@ impl Program {
     }
 
     fn end_worker(&self, signal: Signal) -> Pid {
-        let worker = self.worker().expect("a worker");
+        let worker = self.wait_worker();
         let process = pidfd_open(worker, PidfdFlags::empty()).expect("a live worker");
         pidfd_send_signal(&process, signal).expect("a signal sent");
         assert!(has_ended(&process, PATIENCE), "stuck: a killed worker does not end");
@@ -122,16 +137,19 @@ impl Program {
         self.0.kill();
     }
 
-    /// Descriptors and threads of the keeper.
-    pub fn footprint_of_keeper(&self) -> (usize, usize) {
-        let Footprint { fds, threads, .. } = Footprint::of(self.id());
-        (fds, threads)
+    /// What the keeper holds now.
+    pub fn footprint_of_keeper(&self) -> Footprint {
+        Footprint::of(self.id())
+    }
+
+    /// What the worker holds now.
+    pub fn footprint_of_worker(&self) -> Footprint {
+        Footprint::of(self.wait_worker().as_raw_nonzero().get().cast_unsigned())
     }
 
     /// What both processes hold now.
     pub fn footprint(&self) -> Footprint {
-        let keeper = Footprint::of(self.id());
-        let worker = Footprint::of(self.worker().expect("a worker").as_raw_nonzero().get().cast_unsigned());
+        let (keeper, worker) = (self.footprint_of_keeper(), self.footprint_of_worker());
         Footprint {
             fds: keeper.fds + worker.fds,
             threads: keeper.threads + worker.threads,

@@ -147,6 +147,21 @@ impl Ledger {
         self.sent - self.joins_until.unwrap_or(self.next)
     }
 
+    /// One above the highest number received.
+    pub(crate) fn next(&self) -> u32 {
+        self.next
+    }
+
+    /// Lower numbers that were not received.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = u32> + '_ {
+        self.missing.iter().copied()
+    }
+
+    /// Messages received as they should be.
+    pub(crate) fn messages(&self) -> u64 {
+        self.tally.messages
+    }
+
     /// A message has come.
     pub(crate) fn receive(&mut self, bytes: &[u8]) {
         let Some((stream, sequence)) = Stream::of(bytes) else {

@@ -10,6 +10,7 @@
 mod harness;
 
 mod cell;
+#[allow(dead_code, reason = "the soak needs more of it")]
 mod ledger;
 mod table;
 mod vm;
