@@ -214,8 +214,10 @@ impl Worker {
                 Some(place) => relay.go_on(place, now),
                 None => relay.gone_meanwhile(now),
             }
-            if is_cut_off {
-                relay.cut_off(now);
+            match is_cut_off {
+                true => relay.cut_off(now),
+                // Does nothing to one that goes on anyway.
+                false => relay.resumed(),
             }
         }
         // Signals whose interrupt or wake-up a predecessor has taken.
@@ -230,6 +232,8 @@ impl Worker {
 
     /// Something has become of the remote.
     fn remote_changed(&mut self, change: Option<Change>, now: Instant) {
+        // What is lost is written down as lost first: a program after this one must not take vrings for new ones that are not.
+        self.remote.remember();
         let remote = self.remote.name();
         match change {
             None => {}
@@ -244,7 +248,6 @@ impl Worker {
                 self.relays.iter_mut().for_each(|relay| relay.lost(now));
             }
         }
-        self.remote.remember();
     }
 
     fn attached(&mut self, devices: Vec<RpmsgVdev>, now: Instant) {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::world::World;
 use crate::bridge::journal::{Journal, Saved};
@@ -63,6 +64,7 @@ impl Program {
 
     /// One turn of the event loop: what front-ends want, what the remote has to say, then all rings.
     pub(super) fn turn(&mut self, world: &Rc<RefCell<World>>) {
+        world.borrow_mut().now += Duration::from_millis(25);
         while let Some((vm, index, starts)) = World::wanted(world) {
             let slot = world.borrow().slots[vm];
             self.relay.take_queue(slot, index);
@@ -91,14 +93,15 @@ impl Program {
 
     fn changed(&mut self, change: Option<Change>, world: &Rc<RefCell<World>>) {
         let now = world.borrow().now;
+        self.remote.remember();
         match change {
             Some(Change::Attached(devices)) => {
                 devices.into_iter().for_each(|device| self.relay.attached(device, now));
             }
-            Some(change) => panic!("nothing happens to the remote, but: {change:?}"),
+            Some(Change::Lost(_)) => self.relay.lost(now),
+            Some(change) => panic!("the line is never cut, but: {change:?}"),
             None => {}
         }
-        self.remote.remember();
     }
 
     /// The journal knows all that the program knows.
