@@ -239,8 +239,12 @@ impl World {
             self.step_core();
             self.receive(vm, 64);
         }
-        if self.reboots && self.dice.below(20) == 0 && self.core.is_running() {
-            self.core.reboot().unwrap();
+        if self.reboots && self.dice.below(20) == 0 {
+            // A crash leaves its table as it is.
+            match self.core.is_running() && self.dice.below(2) == 0 {
+                true => self.core.crash(),
+                false => self.core.reboot().unwrap(),
+            }
             self.is_lossy = true;
         }
         if self.resets && self.dice.below(12) == 0 {
@@ -255,6 +259,9 @@ impl World {
         self.is_asking = false;
         self.resets = false;
         self.reboots = false;
+        if !self.core.is_running() {
+            self.core.reboot().unwrap();
+        }
     }
 
     /// Everybody goes on. Returns whether anything is still to come.
