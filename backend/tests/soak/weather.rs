@@ -5,8 +5,6 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::{ScopedJoinHandle, scope, sleep};
 use std::time::{Duration, Instant};
 
-use rustix::process::Pid;
-
 use crate::account::{Events, Holding, Outcome};
 use crate::harness::rig::{Plan, Rig};
 use crate::harness::softcore::Softcore;
@@ -24,6 +22,9 @@ const LONGEST: Duration = Duration::from_secs(5);
 const PAUSE: u64 = 300;
 /// Milliseconds that the core is away, at most.
 const AWAY: u64 = 60;
+
+/// More messages than may have come back and not been counted yet: twice what all VMs may have under way.
+const UNDER_WAY: u64 = 512;
 
 /// A VM in a thread of its own.
 struct Hand<'scope> {
@@ -50,7 +51,7 @@ pub(crate) fn soak(length: Duration) {
             dice: 1,
             events: Events::default(),
             consumed: 0,
-            last_killed: None,
+            received_at_kill: 0,
             begun: now,
             line: (now, 0),
         };
@@ -67,7 +68,8 @@ struct Weather<'scope> {
     events: Events,
     /// Messages consumed by cores that are gone.
     consumed: u64,
-    last_killed: Option<Pid>,
+    /// Messages that had come back when the last worker was killed.
+    received_at_kill: u64,
     begun: Instant,
     /// When the last line was printed, and how many messages had come back by then.
     line: (Instant, u64),
@@ -181,11 +183,13 @@ impl Weather<'_> {
 
     // ----- events
 
-    /// Kills the worker, also one that has just been started.
+    /// Kills the worker, unless it has not relayed anything yet: of workers that die before they serve, the keeper takes only
+    /// so many.
     fn kill_worker(&mut self) {
-        let killed = self.rig.program().kill_worker();
-        // One that is dead may still be in the list.
-        if self.last_killed.replace(killed) != Some(killed) {
+        let received = self.received();
+        if received > self.received_at_kill + UNDER_WAY {
+            self.rig.program().kill_worker();
+            self.received_at_kill = self.received();
             self.events.workers += 1;
         }
     }
