@@ -22,14 +22,20 @@ impl Restarts {
     /// A worker has died at `now` that had served since `serving`, if it had. Returns the wait before the next one is
     /// started; `None`: it is given up.
     pub(super) fn next(&mut self, now: Instant, serving: Option<Instant>) -> Option<Duration> {
-        if serving.is_some_and(|since| now.saturating_duration_since(since) >= SERVED_WELL) {
-            self.in_a_row = 0;
-        }
+        self.killed(now, serving);
         self.in_a_row += 1;
         match self.in_a_row {
             LAST.. => None,
             ..=AT_ONCE => Some(Duration::ZERO),
             more => Some((FIRST_WAIT * 2_u32.pow(more - AT_ONCE - 1)).min(LONGEST_WAIT)),
+        }
+    }
+
+    /// A worker was killed at `now` that had served since `serving`, if it had. That is no death of its own; and if it had
+    /// served for long, those before were in another row.
+    pub(super) fn killed(&mut self, now: Instant, serving: Option<Instant>) {
+        if serving.is_some_and(|since| now.saturating_duration_since(since) >= SERVED_WELL) {
+            self.in_a_row = 0;
         }
     }
 }
@@ -59,5 +65,21 @@ mod tests {
         }
         assert_eq!(restarts.next(start + SERVED_WELL, Some(start)), Some(Duration::ZERO));
         assert_eq!(restarts.next(start + SERVED_WELL, Some(start + SERVED_WELL / 2)), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_worker_that_has_served_for_long_makes_up_for_those_before_also_if_it_is_killed() {
+        let mut restarts = Restarts::default();
+        let start = Instant::now();
+        for _ in 0..9 {
+            assert!(restarts.next(start, None).is_some());
+        }
+        restarts.killed(start + SERVED_WELL, Some(start));
+        assert_eq!(restarts.next(start + SERVED_WELL, None), Some(Duration::ZERO));
+        for _ in 0..8 {
+            restarts.killed(start + SERVED_WELL, Some(start + SERVED_WELL / 2));
+            assert!(restarts.next(start + SERVED_WELL, None).is_some());
+        }
+        assert_eq!(restarts.next(start + SERVED_WELL, None), None);
     }
 }

@@ -176,6 +176,7 @@ pub fn supervise(
                     );
                     State::Waiting { until: Instant::now() }
                 } else if serving.is_some() && how.is_kill() {
+                    restarts.killed(Instant::now(), serving);
                     warn!("the worker was killed; the next one takes over its sessions");
                     State::Waiting { until: Instant::now() }
                 } else if has_served {
