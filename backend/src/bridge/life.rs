@@ -83,7 +83,12 @@ impl Relay {
 
     /// The VM has one of its queues back.
     pub(super) fn take_queue(&mut self, slot: Slot, index: QueueIndex) -> Option<Queue> {
-        let queue = self.vm(slot)?.take_queue(index)?;
+        // What the last of a core that was lost has brought may not have been published yet.
+        self.journal.change();
+        self.commit();
+        let vm = self.vm(slot)?;
+        vm.publish(index);
+        let queue = vm.take_queue(index)?;
         self.journal.change();
         self.commit();
         Some(queue)

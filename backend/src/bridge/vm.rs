@@ -143,6 +143,13 @@ impl Vm {
         new_driver || !self.account.in_session
     }
 
+    /// Makes visible what was completed in this queue.
+    pub(super) fn publish(&mut self, index: QueueIndex) {
+        if let Some(queue) = self.queue_mut(index) {
+            queue.publish();
+        }
+    }
+
     /// The queue is the front-end's again.
     pub(super) fn take_queue(&mut self, index: QueueIndex) -> Option<Queue> {
         let queue = self.queue_mut(index).take();

@@ -2,6 +2,7 @@
 
 use super::super::counters::Reason;
 use crate::bridge::bench::Bench;
+use crate::guest::port::QueueIndex;
 
 /// Messages that the core has answered without anybody having looked at its vrings since.
 const ANSWERED: u32 = 8;
@@ -91,4 +92,19 @@ fn what_a_core_has_not_consumed_before_it_crashed_is_lost_and_counted() {
 
     assert!(answers(&mut bench).is_empty());
     assert_eq!(bench.account(0).counters.dropped(Reason::RemoteLost), u64::from(ANSWERED));
+}
+
+#[test]
+fn what_the_last_of_a_core_has_brought_is_published_before_a_queue_is_given_back() {
+    let mut bench = bench_with_answers_in_the_vring();
+
+    bench.core.crash();
+    bench.step_core();
+    // The front-end stops its rings before anything else happens.
+    bench.hear();
+    let slot = bench.slots[0];
+    let queue = bench.relay.take_queue(slot, QueueIndex::ToGuest).unwrap();
+
+    assert!(!queue.is_behind());
+    assert_eq!(answers(&mut bench), all_answers());
 }
