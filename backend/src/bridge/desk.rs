@@ -24,12 +24,14 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use super::policy::{Mode, Reply, Turns, Unsolicited};
 use crate::rpmsg::MAX_PAYLOAD;
 use crate::rpmsg::address::{Session, Slot};
 
 /// An endpoint of a VM that talks to a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Client {
     pub(super) slot: Slot,
     pub(super) session: Session,

@@ -45,8 +45,7 @@ impl Relay {
         if was_there && !goes_on {
             self.end_session(slot);
         }
-        self.journal.change();
-        self.commit();
+        self.commit_all();
         true
     }
 
@@ -57,8 +56,7 @@ impl Relay {
         if let Some(vm) = self.vms[slot].take() {
             self.sessions[slot] = vm.account.session();
         }
-        self.journal.change();
-        self.commit();
+        self.commit_all();
     }
 
     /// The VM has given a queue.
@@ -77,20 +75,17 @@ impl Relay {
         self.sending |= 1 << slot.number();
         self.receiving |= 1 << slot.number();
         // A session that has begun is remembered before anything is written into its rings, by which a new driver is known.
-        self.journal.change();
-        self.commit();
+        self.commit_all();
     }
 
     /// The VM has one of its queues back.
     pub(super) fn take_queue(&mut self, slot: Slot, index: QueueIndex) -> Option<Queue> {
         // What the last of a core that was lost has brought may not have been published yet.
-        self.journal.change();
-        self.commit();
+        self.commit_all();
         let vm = self.vm(slot)?;
         vm.publish(index);
         let queue = vm.take_queue(index)?;
-        self.journal.change();
-        self.commit();
+        self.commit_all();
         Some(queue)
     }
 
@@ -191,8 +186,7 @@ impl Relay {
             self.announce(name, addr);
         }
         self.want_everything();
-        self.journal.change();
-        self.commit();
+        self.commit_all();
     }
 
     /// The remote cannot be reached. It may go on later, with the vrings as they are.
@@ -205,8 +199,7 @@ impl Relay {
         self.parked = Some(Parked { device, owners });
         let withdrawn = self.withdraw_all();
         self.suspended = withdrawn.into_iter().map(|service| (service.name, service.addr)).collect();
-        self.journal.change();
-        self.commit();
+        self.commit_all();
     }
 
     /// The remote that was cut off goes on.
@@ -221,8 +214,7 @@ impl Relay {
         let handover = |service| Handover::new(service, unconsumed.iter().copied());
         self.handovers.extend(self.directory.hand_over().into_iter().map(handover));
         self.want_everything();
-        self.journal.change();
-        self.commit();
+        self.commit_all();
     }
 
     /// The remote is gone, and what it had not consumed is lost with it.
@@ -251,8 +243,7 @@ impl Relay {
                 format_args!("remote {}: {lost} messages that it had not consumed are lost", self.name);
             self.log.say(Level::Warn, text);
         }
-        self.journal.change();
-        self.commit();
+        self.commit_all();
     }
 
     /// Takes what the remote has done so far: what it has sent is delivered, and what it has consumed is not lost. Signals

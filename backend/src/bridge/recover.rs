@@ -120,8 +120,8 @@ impl Relay {
             let in_use = InUse::at_first(&place);
             return self.attached(place.resume(&in_use), now);
         };
-        let held: Vec<_> = self.recovered.iter().flat_map(|recovered| recovered.vms.values()).collect();
-        let held = held.iter().flat_map(|vm| &vm.waiting).map(|(buffer, _)| *buffer).collect();
+        let vms = self.recovered.iter().flat_map(|recovered| recovered.vms.values());
+        let held = vms.flat_map(|vm| &vm.waiting).map(|(buffer, _)| *buffer).collect();
         let sent = (0..)
             .zip(&saved.owners)
             .filter_map(|(buffer, owner)| owner.is_some().then_some(buffer))
@@ -134,8 +134,7 @@ impl Relay {
         } else {
             self.take_device(device, owners);
         }
-        self.journal.change();
-        self.commit();
+        self.commit_all();
     }
 
     /// Goes on with a device, whose unconsumed buffers are these owners'.

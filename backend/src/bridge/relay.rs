@@ -336,6 +336,12 @@ impl Relay {
         }
     }
 
+    /// The same for changes of which there are no entries.
+    pub(super) fn commit_all(&mut self) {
+        self.journal.change();
+        self.commit();
+    }
+
     /// Gives up front-ends that have torn their guests' memory away.
     #[cold]
     pub(super) fn give_up_torn(&mut self) {

@@ -202,7 +202,7 @@ impl Passage<'_> {
                 }
                 let service = GuestService { name, address, told };
                 account.services.push(service);
-                self.journal.append(&Entry::GuestService { slot: account.slot(), service: service.into() });
+                self.journal.append(&Entry::GuestService { slot: account.slot(), service });
             }
             (AnnouncementKind::Destroy, Some(index)) => {
                 let told = account.services[index].told && self.outbound.is_some();
@@ -233,7 +233,7 @@ impl Passage<'_> {
             }
             let service = GuestService { told: true, ..account.services[index] };
             account.services[index] = service;
-            self.journal.append(&Entry::GuestService { slot: account.slot(), service: service.into() });
+            self.journal.append(&Entry::GuestService { slot: account.slot(), service });
             told += 1;
         }
         told

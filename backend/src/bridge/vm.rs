@@ -5,6 +5,7 @@ mod saved;
 use std::fs::File;
 
 use log::Level;
+use serde::{Deserialize, Serialize};
 
 use super::aliases::Aliases;
 use super::counters::{Counters, Reason};
@@ -65,7 +66,7 @@ pub(super) struct Account {
 }
 
 /// A service of a guest's own.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct GuestService {
     pub(super) name: ServiceName,
     /// Its address as the guest knows it.

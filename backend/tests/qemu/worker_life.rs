@@ -4,23 +4,17 @@
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
 
 use super::guests::{check_echoes, wait_for_services};
-use super::house::{House, Room};
-use super::program::Program;
-use super::vm::{Form, Kernel, Kind, Vm};
+use super::house::House;
+use super::loopback::Alone;
+use super::vm::{Form, Kernel, Kind};
 
 #[test]
 fn qemu_stays_connected_when_workers_die_and_are_replaced() {
-    let _room = Room::take(1);
-    let dir = TempDir::new().expect("temporary folder");
-    let socket = dir.path().join("socket");
-    let program = Program::spawn(["--socket-path".as_ref(), socket.as_os_str()]);
-    program.wait_ready();
-    let mut vm = Vm::start(Kind::of(Kernel::V6_1, Form::Pci), &socket, dir.path().join("qmp"));
-    vm.wait_ready();
-    check_echoes(&mut vm);
+    let mut alone = Alone::start();
+    let Alone { vm, program, .. } = &mut alone;
+    check_echoes(vm);
     let mut qmp = vm.qmp();
 
     for round in 1..=4 {
@@ -36,7 +30,7 @@ fn qemu_stays_connected_when_workers_die_and_are_replaced() {
         qmp.command("system_reset");
         qmp.command("cont");
         vm.wait_ready();
-        check_echoes(&mut vm);
+        check_echoes(vm);
     }
 }
 

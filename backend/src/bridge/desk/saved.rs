@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::super::journal::{SavedClient, SavedDesk, SavedRequest, SavedTurn};
-use super::{Client, Desk, Request, Rules, Turn};
+use super::super::journal::{SavedDesk, SavedRequest, SavedTurn};
+use super::{Desk, Request, Rules, Turn};
 use crate::rpmsg::MAX_PAYLOAD;
 
 impl Desk {
@@ -14,7 +14,7 @@ impl Desk {
 
     /// What there is to be remembered.
     pub(in crate::bridge) fn save(&self) -> SavedDesk {
-        let clients = self.clients.iter().copied().map(SavedClient::from).collect();
+        let clients = self.clients.clone();
         match &self.rules {
             Rules::Exclusive { owner, is_handed_over, .. } => SavedDesk {
                 owner: *owner,
@@ -26,7 +26,7 @@ impl Desk {
                 owner: None,
                 turn: match turn {
                     Turn::Nobody => SavedTurn::Nobody,
-                    Turn::Of(client, _) => SavedTurn::Of((*client).into()),
+                    Turn::Of(client, _) => SavedTurn::Of(*client),
                     Turn::Quarantine(_) => SavedTurn::Quarantine,
                     Turn::HandedOver => SavedTurn::HandedOver,
                 },
@@ -39,7 +39,7 @@ impl Desk {
 
     /// Goes on with what was remembered. Times begin anew. What another configuration had remembered is passed over.
     pub(in crate::bridge) fn restore(&mut self, saved: SavedDesk, now: Instant) {
-        self.clients = saved.clients.into_iter().map(Client::from).collect();
+        self.clients = saved.clients;
         match &mut self.rules {
             Rules::Exclusive { named, owner, is_handed_over } => {
                 *owner = named.or(saved.owner);
@@ -48,7 +48,7 @@ impl Desk {
             Rules::Serialized { turns, turn, requests } => {
                 *turn = match saved.turn {
                     SavedTurn::Nobody => Turn::Nobody,
-                    SavedTurn::Of(client) => Turn::Of(client.into(), now + turns.time_out),
+                    SavedTurn::Of(client) => Turn::Of(client, now + turns.time_out),
                     SavedTurn::Quarantine => Turn::Quarantine(now + turns.quarantine),
                     SavedTurn::HandedOver => Turn::HandedOver,
                 };
@@ -68,25 +68,9 @@ impl Desk {
     }
 }
 
-impl From<Client> for SavedClient {
-    fn from(Client { slot, session, address }: Client) -> Self {
-        SavedClient { slot, session, address }
-    }
-}
-
-impl From<SavedClient> for Client {
-    fn from(SavedClient { slot, session, address }: SavedClient) -> Self {
-        Client { slot, session, address }
-    }
-}
-
 impl From<&Request> for SavedRequest {
     fn from(request: &Request) -> Self {
-        SavedRequest {
-            client: request.client.into(),
-            flags: request.flags,
-            payload: request.payload().to_vec(),
-        }
+        SavedRequest { client: request.client, flags: request.flags, payload: request.payload().to_vec() }
     }
 }
 
@@ -95,11 +79,6 @@ impl From<SavedRequest> for Request {
         let mut payload = [0; MAX_PAYLOAD];
         let len = saved.payload.len().min(MAX_PAYLOAD);
         payload[..len].copy_from_slice(&saved.payload[..len]);
-        Request {
-            client: saved.client.into(),
-            flags: saved.flags,
-            payload,
-            len: u16::try_from(len).unwrap_or(0),
-        }
+        Request { client: saved.client, flags: saved.flags, payload, len: u16::try_from(len).unwrap_or(0) }
     }
 }

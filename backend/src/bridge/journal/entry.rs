@@ -16,7 +16,8 @@
 //! | 12 | slot | | entry, address | an entry of the table of addresses is the VM's |
 //! | 13 | | service | length in bytes, [`SavedDesk`] | who may talk to a service |
 
-use super::saved::{Saved, SavedDesk, SavedGuestService, SavedVm};
+use super::saved::{Saved, SavedDesk, SavedVm};
+use crate::bridge::vm::GuestService;
 use crate::remote::vring::Cursor;
 use crate::rpmsg::ServiceName;
 use crate::rpmsg::address::Slot;
@@ -43,7 +44,7 @@ pub(in crate::bridge) enum Entry<'a> {
     /// How far a VM has looked through the directory.
     Seen { slot: Slot, change: u64 },
     /// A service that a guest has announced.
-    GuestService { slot: Slot, service: SavedGuestService },
+    GuestService { slot: Slot, service: GuestService },
     /// One that it has withdrawn.
     GuestServiceGone { slot: Slot, name: ServiceName, address: u32 },
     /// An entry of the table of addresses is this endpoint's.
@@ -75,7 +76,7 @@ impl Entry<'_> {
             Entry::Seen { slot, change } => {
                 write(head(10, slot.number(), 0)) && words(&change.to_le_bytes()).all(write)
             }
-            Entry::GuestService { slot, service: SavedGuestService { name, address, told } } => {
+            Entry::GuestService { slot, service: GuestService { name, address, told } } => {
                 let bytes: [u8; 32] = name.into();
                 write(head(11, slot.number(), told.into())) && write(address) && words(&bytes).all(write)
             }
@@ -179,7 +180,7 @@ fn apply<'a>(saved: &mut Saved, kind: u8, a: u8, b: u16, rest: &'a [u32]) -> Opt
             let services = &mut vm(saved, a)?.services;
             let known =
                 services.iter().position(|service| (service.name, service.address) == (name, *address));
-            let service = SavedGuestService { name, address: *address, told: b == 1 };
+            let service = GuestService { name, address: *address, told: b == 1 };
             match (known, b) {
                 (Some(known), 2) => drop(services.swap_remove(known)),
                 (None, 2) => return None,

@@ -39,10 +39,7 @@ use log::error;
 
 use area::{Area, TooLarge};
 pub(super) use entry::Entry;
-pub(super) use saved::{
-    Saved, SavedClient, SavedDesk, SavedDevice, SavedGuestService, SavedRequest, SavedService, SavedTurn,
-    SavedVm,
-};
+pub(super) use saved::{Saved, SavedDesk, SavedDevice, SavedRequest, SavedService, SavedTurn, SavedVm};
 pub use state::{State, StateError};
 
 use crate::remote::core::SavedCore;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bridge::desk::Client;
+use crate::bridge::vm::GuestService;
 use crate::remote::vring::Cursor;
 use crate::rpmsg::ServiceName;
 use crate::rpmsg::address::{Session, Slot};
@@ -54,7 +56,7 @@ pub(in crate::bridge) struct SavedVm {
     pub(in crate::bridge) progressed: bool,
     /// Used index of each queue that the bridge has, to the guest and from it.
     pub(in crate::bridge) used: [Option<u16>; 2],
-    pub(in crate::bridge) services: Vec<SavedGuestService>,
+    pub(in crate::bridge) services: Vec<GuestService>,
     /// What it has been told of each service.
     pub(in crate::bridge) told: Vec<u32>,
     /// Change of the directory up to which it has looked.
@@ -63,14 +65,6 @@ pub(in crate::bridge) struct SavedVm {
     pub(in crate::bridge) waiting: Vec<(u16, [u8; 16])>,
     /// How many of these come before the next name service message.
     pub(in crate::bridge) before_news: u32,
-}
-
-/// A service that a guest has announced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::bridge) struct SavedGuestService {
-    pub(in crate::bridge) name: ServiceName,
-    pub(in crate::bridge) address: u32,
-    pub(in crate::bridge) told: bool,
 }
 
 /// A service of the remote's.
@@ -89,7 +83,7 @@ pub(in crate::bridge) struct SavedService {
 pub(in crate::bridge) struct SavedDesk {
     pub(in crate::bridge) owner: Option<Slot>,
     pub(in crate::bridge) turn: SavedTurn,
-    pub(in crate::bridge) clients: Vec<SavedClient>,
+    pub(in crate::bridge) clients: Vec<Client>,
     pub(in crate::bridge) requests: Vec<SavedRequest>,
 }
 
@@ -98,23 +92,15 @@ pub(in crate::bridge) struct SavedDesk {
 pub(in crate::bridge) enum SavedTurn {
     #[default]
     Nobody,
-    Of(SavedClient),
+    Of(Client),
     Quarantine,
     HandedOver,
-}
-
-/// An endpoint of a VM that talks to a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::bridge) struct SavedClient {
-    pub(in crate::bridge) slot: Slot,
-    pub(in crate::bridge) session: Session,
-    pub(in crate::bridge) address: u32,
 }
 
 /// A request that waits for its turn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::bridge) struct SavedRequest {
-    pub(in crate::bridge) client: SavedClient,
+    pub(in crate::bridge) client: Client,
     pub(in crate::bridge) flags: u16,
     pub(in crate::bridge) payload: Vec<u8>,
 }

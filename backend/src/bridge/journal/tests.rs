@@ -2,6 +2,8 @@ use proptest::prelude::*;
 
 use super::entry::replay;
 use super::*;
+use crate::bridge::desk::Client;
+use crate::bridge::vm::GuestService;
 use crate::remote::memory::Access;
 use crate::remote::memory::testing::carveouts;
 use crate::remote::vring::Cursor;
@@ -14,7 +16,7 @@ fn slot(number: u8) -> Slot {
 
 /// Something of everything.
 fn saved() -> Saved {
-    let client = SavedClient { slot: slot(1), session: 3.into(), address: 1024 };
+    let client = Client { slot: slot(1), session: 3.into(), address: 1024 };
     let desk = SavedDesk {
         owner: Some(slot(1)),
         turn: SavedTurn::Of(client),
@@ -43,7 +45,7 @@ fn saved() -> Saved {
 #[test]
 fn every_entry_is_read_as_it_was_written() {
     let name = ServiceName::new("mine").unwrap();
-    let service = SavedGuestService { name, address: 9, told: true };
+    let service = GuestService { name, address: 9, told: true };
     let desk = SavedDesk { turn: SavedTurn::Quarantine, ..SavedDesk::default() };
     let cursor = Cursor { avail: 513, used: 0xFFFF };
     let held = |buffer| Entry::Held { slot: slot(126), buffer, header: [7; 16] };
@@ -60,7 +62,7 @@ fn every_entry_is_read_as_it_was_written() {
         Entry::Used { slot: slot(1), queue: 1, index: 0xFFFF },
         Entry::Told { slot: slot(1), service: 1, incarnation: 77 },
         Entry::Seen { slot: slot(1), change: 1 << 40 },
-        Entry::GuestService { slot: slot(1), service: SavedGuestService { told: false, ..service } },
+        Entry::GuestService { slot: slot(1), service: GuestService { told: false, ..service } },
         Entry::GuestService { slot: slot(1), service },
         Entry::GuestService { slot: slot(126), service },
         Entry::GuestServiceGone { slot: slot(126), name, address: 9 },

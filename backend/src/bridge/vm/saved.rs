@@ -2,8 +2,8 @@
 
 use super::super::directory::View;
 use super::super::held::{Held, Waiting};
-use super::super::journal::{SavedGuestService, SavedVm};
-use super::{Account, GuestService, Vm};
+use super::super::journal::SavedVm;
+use super::{Account, Vm};
 use crate::guest::Queue;
 use crate::remote::messages::Message;
 use crate::rpmsg::Header;
@@ -20,7 +20,7 @@ impl Vm {
             in_session: account.in_session,
             progressed: account.progressed,
             used: [to_guest.or(account.awaited[0]), from_guest.or(account.awaited[1])],
-            services: account.services.iter().copied().map(SavedGuestService::from).collect(),
+            services: account.services.clone(),
             told,
             seen,
             waiting: account.waiting.iter().map(|message| (message.id, message.header.to_bytes())).collect(),
@@ -35,7 +35,7 @@ impl Vm {
         account.in_session = saved.in_session;
         account.progressed = saved.progressed;
         account.awaited = saved.used;
-        account.services = saved.services.into_iter().map(GuestService::from).collect();
+        account.services = saved.services;
         account.view = View::restore(saved.told, saved.seen);
         account.waiting = Waiting::default();
         for (id, header) in saved.waiting {
@@ -49,17 +49,5 @@ impl Account {
     /// Whether the queues that it had come back.
     pub(in crate::bridge) fn awaits_queues(&self) -> bool {
         self.awaited != [None; 2]
-    }
-}
-
-impl From<GuestService> for SavedGuestService {
-    fn from(GuestService { name, address, told }: GuestService) -> Self {
-        SavedGuestService { name, address, told }
-    }
-}
-
-impl From<SavedGuestService> for GuestService {
-    fn from(SavedGuestService { name, address, told }: SavedGuestService) -> Self {
-        GuestService { name, address, told }
     }
 }
