@@ -17,6 +17,7 @@ mod life;
 mod program;
 mod remote;
 mod sandbox;
+mod service_manager;
 mod service_restart;
 mod sharing;
 mod spoofing;
