@@ -1,9 +1,12 @@
 //! What was relayed and what was not: nothing vanishes without being counted here.
 
+mod kept;
+
 use std::fmt;
 
 use log::Level;
 
+use self::kept::Kept;
 use crate::log_limit::LogLimit;
 
 /// Why a message was not delivered.
@@ -88,8 +91,16 @@ impl Traffic {
     /// Counts one message of `bytes` payload bytes.
     #[inline]
     pub fn add(&mut self, bytes: usize) {
-        self.messages += 1;
-        self.bytes += bytes as u64;
+        // Figures from state memory may be any.
+        self.messages = self.messages.wrapping_add(1);
+        self.bytes = self.bytes.wrapping_add(bytes as u64);
+    }
+
+    fn and(self, other: Traffic) -> Traffic {
+        Traffic {
+            messages: self.messages.wrapping_add(other.messages),
+            bytes: self.bytes.wrapping_add(other.bytes),
+        }
     }
 }
 
@@ -104,7 +115,17 @@ pub struct ServiceCounters {
     pub dropped: u64,
 }
 
-/// What has happened to the messages of one VM since the program started.
+impl ServiceCounters {
+    fn and(self, other: ServiceCounters) -> ServiceCounters {
+        ServiceCounters {
+            to_remote: self.to_remote.and(other.to_remote),
+            to_guest: self.to_guest.and(other.to_guest),
+            dropped: self.dropped.wrapping_add(other.dropped),
+        }
+    }
+}
+
+/// What has happened to the messages of one VM since it was added. It outlives this process: `kept` says how.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
     /// Relayed to the remote.
@@ -117,7 +138,13 @@ pub struct Counters {
     pub time_outs: u64,
     dropped: [u64; Reason::COUNT],
     /// By the service's number in the directory.
-    services: Vec<ServiceCounters>,
+    services: Vec<Kept<ServiceCounters>>,
+    /// What is no service's.
+    elsewhere: Kept<ServiceCounters>,
+    /// Services that have been counted for since the journal was told.
+    counted: Vec<u16>,
+    /// What is noted of `dropped`, `subscriptions` and `time_outs`.
+    noted: Kept<()>,
     log: LogLimit,
 }
 
@@ -126,18 +153,14 @@ impl Counters {
     #[inline]
     pub(super) fn sent(&mut self, service: Option<usize>, bytes: usize) {
         self.to_remote.add(bytes);
-        if let Some(service) = service {
-            self.service_mut(service).to_remote.add(bytes);
-        }
+        self.service_mut(service).to_remote.add(bytes);
     }
 
     /// Counts a message of `bytes` payload bytes that was delivered to the guest.
     #[inline]
     pub(super) fn delivered(&mut self, service: Option<usize>, bytes: usize) {
         self.to_guest.add(bytes);
-        if let Some(service) = service {
-            self.service_mut(service).to_guest.add(bytes);
-        }
+        self.service_mut(service).to_guest.add(bytes);
     }
 
     /// Counts messages that are not delivered for the same reason, and says so, at a bounded rate.
@@ -152,10 +175,11 @@ impl Counters {
         if count == 0 {
             return;
         }
-        self.dropped[reason as usize] += count;
-        if let Some(service) = service {
-            self.service_mut(service).dropped += count;
-        }
+        let dropped = &mut self.dropped[reason as usize];
+        *dropped = dropped.wrapping_add(count);
+        self.noted.is_counted = true;
+        let dropped = &mut self.service_mut(service).dropped;
+        *dropped = dropped.wrapping_add(count);
         self.log.say(Level::Warn, format_args!("vm {vm}: message dropped, {reason}: {detail}"));
     }
 
@@ -166,20 +190,49 @@ impl Counters {
 
     /// What has happened to the messages between the VM and this service, by its number in the directory.
     pub fn service(&self, service: usize) -> ServiceCounters {
-        self.services.get(service).copied().unwrap_or_default()
+        self.services.get(service).map(|kept| kept.figures).unwrap_or_default()
+    }
+
+    /// The same for messages that are of no service, or of one that is gone and forgotten.
+    pub fn elsewhere(&self) -> ServiceCounters {
+        self.elsewhere.figures
+    }
+
+    /// Counts a message that only subscribed an endpoint.
+    pub(super) fn subscribed(&mut self) {
+        self.subscriptions = self.subscriptions.wrapping_add(1);
+        self.noted.is_counted = true;
+    }
+
+    /// Counts a request that was not answered in time.
+    pub(super) fn timed_out(&mut self) {
+        self.time_outs = self.time_outs.wrapping_add(1);
+        self.noted.is_counted = true;
     }
 
     /// Makes room for so many services, so that none has to be made on a message's way.
     pub(super) fn make_room(&mut self, services: usize) {
         if self.services.len() < services {
-            self.services.resize(services, ServiceCounters::default());
+            self.services.resize(services, Kept::default());
+            self.counted.reserve(services - self.counted.len());
         }
     }
 
     #[inline]
-    fn service_mut(&mut self, service: usize) -> &mut ServiceCounters {
-        self.make_room(service + 1);
-        &mut self.services[service]
+    fn service_mut(&mut self, service: Option<usize>) -> &mut ServiceCounters {
+        let kept = match service {
+            Some(service) => {
+                self.make_room(service + 1);
+                let kept = &mut self.services[service];
+                if !kept.is_counted {
+                    self.counted.push(u16::try_from(service).expect("a number of the directory"));
+                }
+                kept
+            }
+            None => &mut self.elsewhere,
+        };
+        kept.is_counted = true;
+        &mut kept.figures
     }
 }
 

@@ -169,6 +169,11 @@ impl Directory {
         self.services.len()
     }
 
+    /// Whether a service that was just announced has the number of one that is forgotten. So many numbers there were before.
+    pub(super) fn is_in_place_of_another(&self, service: usize, before: usize) -> bool {
+        service < before && self.services[service].incarnation == 1
+    }
+
     /// Name and address of a service.
     pub fn name(&self, service: usize) -> Option<(ServiceName, u32)> {
         self.services.get(service).map(|service| (service.name, service.addr))

@@ -58,6 +58,7 @@ impl Relay {
                 if !vm.account.accepts(session) {
                     let detail = format_args!("from {src:#x} to {dst:#x}");
                     let service = self.directory.at(src);
+                    self.attention.counted |= 1 << slot.number();
                     if let Some(vm) = self.vm(slot) {
                         vm.account.drop_message(Reason::StaleSession, service, &detail);
                     }
@@ -116,6 +117,7 @@ impl Relay {
         let Client { slot, session, address } = client;
         let Header { src, dst, .. } = message.header;
         message.header.dst = address;
+        self.attention.counted |= 1 << slot.number();
         match self.vm(slot) {
             Some(vm) if vm.account.is_in(session) => self.hand_to(slot, Some(service), *message),
             Some(vm) => {
@@ -156,6 +158,7 @@ impl Relay {
             self.held.push(&mut account.waiting, message);
         } else {
             let Header { src, dst, .. } = message.header;
+            self.attention.counted |= 1 << index;
             account.drop_message(Reason::GuestTooSlow, service, &format_args!("from {src:#x} to {dst:#x}"));
         }
     }

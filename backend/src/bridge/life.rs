@@ -37,7 +37,7 @@ impl Relay {
         if self.vms[place].is_some() {
             return false;
         }
-        vm.account.counters.make_room(self.directory.len());
+        vm.account.counters = self.counters_of(slot);
         vm.account.go_on_after(self.sessions[place]);
         let was_there = self.take_up(&mut vm);
         self.vms[place] = Some(Box::new(vm));
@@ -52,6 +52,11 @@ impl Relay {
     /// A VM is served no more; its queues have been taken back before.
     pub(super) fn remove_vm(&mut self, slot: Slot) {
         self.end_session(slot);
+        // Whoever is in the slot next begins with nothing.
+        if let Some(vm) = self.vm(slot) {
+            vm.account.counters.clear();
+        }
+        self.commit_all();
         let slot = usize::from(slot.number());
         if let Some(vm) = self.vms[slot].take() {
             self.sessions[slot] = vm.account.session();
@@ -266,6 +271,7 @@ impl Relay {
             };
             match slot.and_then(|slot| self.vms[usize::from(slot.number())].as_deref_mut()) {
                 Some(vm) => {
+                    self.attention.counted |= 1 << vm.account.slot().number();
                     let detail = format_args!("from {:#x} to {dst:#x}", message.header.src);
                     vm.account.drop_message(Reason::RemoteLost, None, &detail);
                 }

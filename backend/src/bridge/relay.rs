@@ -15,7 +15,7 @@ use super::directory::Directory;
 use super::fairness::{Fairness, bits};
 use super::handover::{self, Handover};
 use super::held::Held;
-use super::journal::{Entry, Journal};
+use super::journal::{Block, Entry, Journal, Side};
 use super::life::Parked;
 use super::policy::Policy;
 use super::recover::Recovered;
@@ -35,7 +35,7 @@ use crate::torn;
 
 /// Messages of either direction before they are published: more are hardly cheaper, and whoever gets them has to wait for the
 /// last.
-const BATCH: usize = 32;
+pub(super) const BATCH: usize = 32;
 
 /// The mailbox of a remote that is attached.
 pub(super) type Bell<'a> = Option<&'a mut dyn Mailbox>;
@@ -70,6 +70,10 @@ pub(super) struct Relay {
     pub(super) misdirected: u64,
     /// Messages from the remote that were none.
     pub(super) malformed: u64,
+    /// How often a program has begun to serve the device, with this one.
+    pub(super) programs: u64,
+    /// `misdirected` and `malformed` together as the journal has them, and where.
+    noted: (u64, Side),
     pub(super) log: LogLimit,
     /// Tears in shared memory up to which queues have been looked at.
     tears: usize,
@@ -85,9 +89,14 @@ impl Relay {
     pub(super) fn new(name: String, policy: Policy, memory: Option<CarveoutSlice>, now: Instant) -> Self {
         let (journal, saved) = Journal::open(memory);
         let mut relay = Self::empty(name, policy, journal, now);
+        let ([misdirected, malformed, programs], side) = relay.journal.load(Block::Device);
+        (relay.misdirected, relay.malformed) = (misdirected, malformed);
+        relay.programs = programs.wrapping_add(1);
         if let Some(saved) = saved {
             relay.restore(saved, now);
         }
+        // Not what it is, so that this program is noted.
+        relay.noted = (misdirected.wrapping_add(malformed).wrapping_sub(1), side);
         relay.commit();
         relay
     }
@@ -111,6 +120,8 @@ impl Relay {
             stalled: false,
             misdirected: 0,
             malformed: 0,
+            programs: 0,
+            noted: (0, Side::default()),
             log: LogLimit::default(),
             tears: torn::tears(),
             journal,
@@ -343,11 +354,31 @@ impl Relay {
         }
         self.directory.log_desks(journal);
         self.aliases.log(journal);
+        self.note_counters();
         if self.journal.wants_all() {
             let saved = self.save();
             self.journal.save(&saved);
         } else {
             self.journal.commit();
+        }
+    }
+
+    /// Has the journal know what was counted, behind everything else that it has to know.
+    #[inline]
+    fn note_counters(&mut self) {
+        let strays = self.misdirected.wrapping_add(self.malformed);
+        if strays != self.noted.0 {
+            self.noted.0 = strays;
+            let figures = [self.misdirected, self.malformed, self.programs];
+            self.journal.note(Block::Device, &mut self.noted.1, figures);
+        }
+        let counted = std::mem::take(&mut self.attention.counted);
+        let counted = if self.journal.wants_all() { u128::MAX } else { self.attention.written | counted };
+        for index in bits(counted) {
+            let Some(Some(vm)) = self.vms.get_mut(index) else { continue };
+            if vm.account.counters.is_ahead() {
+                vm.account.counters.note(vm.account.slot(), &mut self.journal);
+            }
         }
     }
 

@@ -42,11 +42,17 @@ impl Relay {
     /// The remote has a service.
     pub(super) fn announce(&mut self, name: ServiceName, addr: u32) {
         let views = self.vms.iter().flatten().map(|vm| &vm.account.view);
+        let before = self.directory.len();
         let announced = self.directory.announce(name, addr, &views);
         let remote = &self.name;
         match announced {
             Ok(true) => {
                 self.log.say(Level::Info, format_args!("remote {remote}: service {name} at {addr:#x}"));
+                if let Some(service) = self.directory.at(addr)
+                    && self.directory.is_in_place_of_another(service, before)
+                {
+                    self.vms.iter_mut().flatten().for_each(|vm| vm.account.counters.forget(service));
+                }
                 self.news();
             }
             Ok(false) => {}
@@ -61,6 +67,7 @@ impl Relay {
     /// Requests that were kept for a service go with it.
     pub(super) fn count_lost_requests(&mut self, withdrawn: &Withdrawn) {
         for slot in &withdrawn.waiting {
+            self.attention.counted |= 1 << slot.number();
             if let Some(vm) = self.vm(*slot) {
                 let detail = format_args!("request to {}", withdrawn.name);
                 vm.account.drop_message(Reason::RemoteNotRunning, Some(withdrawn.service), &detail);
@@ -117,6 +124,7 @@ impl Relay {
             desk.request_sent(now);
             if let Some(vm) = self.vms[usize::from(slot.number())].as_deref_mut() {
                 vm.account.counters.sent(Some(service), bytes);
+                self.attention.counted |= 1 << index;
             }
             moved += 1;
         }
@@ -133,9 +141,10 @@ impl Relay {
             freed |= is_free;
             if let Some(client) = unanswered
                 && let Some((name, addr)) = self.directory.name(service)
-                && let Some(vm) = self.vm(client.slot)
+                && let Some(vm) = self.vms[usize::from(client.slot.number())].as_deref_mut()
             {
-                vm.account.counters.time_outs += 1;
+                self.attention.counted |= 1 << client.slot.number();
+                vm.account.counters.timed_out();
                 let text = format_args!("service {name} at {addr:#x} has not answered in time");
                 vm.account.say(Level::Warn, text);
             }

@@ -157,7 +157,7 @@ impl Passage<'_> {
             }
             Sending::Wait => Taken::NotItsTurn,
             Sending::Subscribed => {
-                account.counters.subscriptions += 1;
+                account.counters.subscribed();
                 self.done_without_buffer(queue, account)
             }
             Sending::Refused => {
