@@ -5,12 +5,14 @@ mod kept;
 use std::fmt;
 
 use log::Level;
+use serde::{Deserialize, Serialize};
 
 use self::kept::Kept;
 use crate::log_limit::LogLimit;
 
 /// Why a message was not delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// The guest's descriptor chain is unusable.
     BadChain,
@@ -79,7 +81,7 @@ impl fmt::Display for Reason {
 }
 
 /// Messages and their payload.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Traffic {
     /// Messages.
     pub messages: u64,
@@ -105,7 +107,8 @@ impl Traffic {
 }
 
 /// What has happened to the messages between a VM and one service.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct ServiceCounters {
     /// Relayed to the service.
     pub to_remote: Traffic,

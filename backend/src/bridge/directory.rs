@@ -12,7 +12,7 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 use thiserror::Error;
 
-use super::desk::{Desk, Left};
+use super::desk::{Client, Desk, Left};
 use super::policy::{Mode, Rule, Slots};
 use super::watch::Watch;
 use crate::rpmsg::address::Slot;
@@ -237,6 +237,16 @@ impl Directory {
         let live = self.services.iter_mut().enumerate().filter(|(_, service)| service.live);
         let desks = live.filter_map(|(index, service)| Some((index, service.desk.as_mut()?)));
         desks.filter_map(|(index, desk)| desk.hand_over().then_some(index)).collect()
+    }
+
+    /// The numbers of services that are there.
+    pub(super) fn live(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.services.len()).filter(|service| self.services[*service].live)
+    }
+
+    /// How a service is shared, whose it is now, and the endpoints that its firmware sees as one.
+    pub(super) fn shared_how(&self, service: usize) -> (&'static str, Option<Slot>, &[Client]) {
+        self.services[service].desk.as_ref().map_or(("shared", None, &[]), Desk::shared_how)
     }
 
     /// The services that are there.

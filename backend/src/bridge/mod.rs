@@ -25,6 +25,8 @@
 //! | `fairness` | whose message goes next, and who may hold how many of the remote's buffers |
 //! | [`policy`] | who may see which service, how it is shared, how much a VM may take |
 //! | [`counters`] | what was relayed and what was dropped, and why |
+//! | [`latency`] | how long messages are in this program's hands |
+//! | [`report`] | what is served and what was counted, for those who ask |
 #![forbid(unsafe_code)]
 
 mod aliases;
@@ -42,10 +44,12 @@ mod held;
 mod journal;
 #[cfg(fuzzing)]
 pub mod journal;
+pub mod latency;
 mod life;
 pub mod policy;
 mod recover;
 mod relay;
+pub mod report;
 mod services;
 #[cfg(test)]
 mod tests;
@@ -57,4 +61,4 @@ mod watch;
 mod worker;
 
 pub use journal::{State, StateError};
-pub use thread::{Bridge, BridgeError, SlotTaken, VmConfig};
+pub use thread::{Bridge, BridgeError, Figures, SlotTaken, VmConfig};

@@ -74,6 +74,12 @@ pub(super) struct Relay {
     pub(super) programs: u64,
     /// `misdirected` and `malformed` together as the journal has them, and where.
     noted: (u64, Side),
+    /// VMs that wait for a buffer of the remote's.
+    pub(super) without_buffer: u128,
+    /// How often the remote's doorbell was rung.
+    pub(super) rung: u64,
+    /// Whether the last sweep has moved anything to the remote, and from it.
+    pub(super) moved: (bool, bool),
     pub(super) log: LogLimit,
     /// Tears in shared memory up to which queues have been looked at.
     tears: usize,
@@ -122,6 +128,9 @@ impl Relay {
             malformed: 0,
             programs: 0,
             noted: (0, Side::default()),
+            without_buffer: 0,
+            rung: 0,
+            moved: (false, false),
             log: LogLimit::default(),
             tears: torn::tears(),
             journal,
@@ -202,7 +211,8 @@ impl Relay {
         self.look_at_watched();
         let most = if self.awaits_queues() { 0 } else { BATCH };
         let taken = self.take_from_remote(now, most)?;
-        let mut moved = taken + self.serve_receivers();
+        let received = taken + self.serve_receivers();
+        let mut moved = 0;
         if let Some(device) = &mut self.device {
             device.outbound.reclaim(|buffer| {
                 self.fairness.returned(buffer);
@@ -216,12 +226,17 @@ impl Relay {
         }
         moved += self.say_farewells();
         moved += self.serve_desks(now);
-        Ok(moved + self.take_from_guests(now))
+        moved += self.take_from_guests(now);
+        self.moved = (moved > 0, received > 0);
+        Ok(moved + received)
     }
 
     /// A batch of what the guests send. Returns how many messages moved.
     fn take_from_guests(&mut self, now: Instant) -> usize {
         if self.attention.sending == 0 && !self.fairness.is_occupied() {
+            if self.without_buffer != 0 {
+                self.stalls_changed(0, now);
+            }
             return 0;
         }
         let (mut moved, mut before) = (0, None);
@@ -236,7 +251,11 @@ impl Relay {
                 break;
             }
         }
-        self.stalled |= self.fairness.without_buffer() != 0;
+        let without_buffer = self.fairness.without_buffer();
+        if without_buffer != self.without_buffer {
+            self.stalls_changed(without_buffer, now);
+        }
+        self.stalled |= without_buffer != 0;
         moved
     }
 
@@ -309,9 +328,11 @@ impl Relay {
     fn publish_committed(&mut self, bell: &mut Bell<'_>) {
         if let (Some(device), Some(bell)) = (&mut self.device, bell) {
             if device.outbound.vring().publish() {
+                self.rung += 1;
                 bell.kick(device.outbound.notifyid());
             }
             if device.inbound.vring().publish() {
+                self.rung += 1;
                 bell.kick(device.inbound.notifyid());
             }
         }

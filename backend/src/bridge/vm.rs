@@ -12,6 +12,7 @@ use super::counters::{Counters, Reason};
 use super::directory::{Directory, View};
 use super::held::Waiting;
 use super::policy::VmPolicy;
+use super::report::Stalls;
 use crate::causes::Causes;
 use crate::guest::Queue;
 use crate::guest::port::QueueIndex;
@@ -57,6 +58,7 @@ pub(super) struct Account {
     /// How many of these come before the next name service message.
     pub(super) before_news: usize,
     pub(super) counters: Counters,
+    pub(super) stalls: Stalls,
     /// Used index of each queue, to the guest and from it, that the bridge had when the program before this one was killed,
     /// until it has the queue again.
     awaited: [Option<u16>; 2],
@@ -90,6 +92,7 @@ impl Vm {
             waiting: Waiting::default(),
             before_news: 0,
             counters: Counters::default(),
+            stalls: Stalls::default(),
             awaited: [None; 2],
             log: LogLimit::default(),
             reports: LogLimit::default(),

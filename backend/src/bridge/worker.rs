@@ -19,9 +19,10 @@ use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::timerfd::TimerFd;
 
 use super::journal::State;
+use super::latency::Latency;
 use super::policy::Policy;
 use super::relay::Relay;
-use super::thread::{Answer, Command, Request};
+use super::thread::{Answer, Command, Figures, Request};
 use crate::causes::Causes;
 use crate::guest::port::QueueIndex;
 use crate::log_limit::LogLimit;
@@ -80,6 +81,9 @@ pub(super) struct Worker {
     poll: Duration,
     /// When a message was moved last, unless the bridge has slept since.
     last_moved: Option<Instant>,
+    latency: Latency,
+    /// How often the mailbox was heard.
+    heard: u64,
     stop: bool,
 }
 
@@ -181,6 +185,8 @@ impl Worker {
             stalled_until: None,
             poll,
             last_moved: None,
+            latency: Latency::new(),
+            heard: 0,
             stop: false,
         })
     }
@@ -199,10 +205,14 @@ impl Worker {
                     break false;
                 }
             };
-            done += SWEEP_COSTS + moved;
             if moved > 0 {
                 self.last_moved = Some(now);
+                // The clock was read right before.
+                if done == 0 {
+                    self.sample(now);
+                }
             }
+            done += SWEEP_COSTS + moved;
             if done < CLOCK && self.last_moved.is_some() {
                 hint::spin_loop();
                 continue;
@@ -226,6 +236,13 @@ impl Worker {
             }
         };
         self.look_at_remote(now) && may_sleep
+    }
+
+    /// A sweep that began at this time has moved something.
+    fn sample(&mut self, since: Instant) {
+        let moved = self.relays.iter().map(|relay| relay.moved);
+        let (to_remote, to_guest) = moved.fold((false, false), |all, one| (all.0 | one.0, all.1 | one.1));
+        self.latency.add(since.elapsed(), to_remote, to_guest);
     }
 
     /// Looks at the rings of every device. Returns how many messages moved.
@@ -437,6 +454,13 @@ impl Worker {
                 self.close_retired_mailbox(ops);
                 return Answer::Ordered(result);
             }
+            Command::List => return Answer::Listed(self.relays.iter().map(Relay::list).collect()),
+            Command::Count => {
+                let now = Instant::now();
+                let devices = self.relays.iter().map(|relay| relay.figures(now)).collect();
+                let (heard, latency) = (self.heard, self.latency.clone());
+                return Answer::Counted(Box::new(Figures { heard, latency, devices }));
+            }
             Command::Inspect => return Answer::Inspected(self.remote.inspect()),
             Command::Stop => {
                 self.remote.end();
@@ -488,6 +512,7 @@ impl MutEventSubscriber for Worker {
                 }
             }
             TOKEN_MAILBOX => {
+                self.heard += 1;
                 let change = self.remote.on_mailbox(now);
                 self.remote_changed(change, now);
             }

@@ -4,6 +4,7 @@
 //! `--print-capabilities`.
 
 mod remote;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod vm;
@@ -15,6 +16,7 @@ use thiserror::Error;
 
 use self::{
     remote::RemoteCommand,
+    stats::Show,
     vm::{To, VmCommand},
 };
 use super::{
@@ -95,6 +97,10 @@ enum Command {
         #[command(subcommand)]
         command: VmCommand,
     },
+    /// Show what a running program serves, over its control socket: remotes, VMs, services, endpoints
+    Ls(Show),
+    /// Show what a running program has counted, over its control socket
+    Stats(Show),
     /// Let the program that is installed now take over from a running one, over its control socket
     Upgrade {
         #[command(flatten)]
@@ -247,6 +253,8 @@ impl Cli {
         match self.command {
             Some(Command::Check { file }) => return Ok(Action::Check(config::load(&file, sources)?)),
             Some(Command::Vm { command }) => return Ok(Action::Call(command.into())),
+            Some(Command::Ls(show)) => return Ok(Action::Call(show.ask(Request::List))),
+            Some(Command::Stats(show)) => return Ok(Action::Call(show.ask(Request::Stats))),
             Some(Command::Upgrade { to }) => {
                 let (control, json) = to.into();
                 return Ok(Action::Call(Call { control, request: Request::Upgrade, json }));

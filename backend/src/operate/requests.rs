@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::control::{
-    AllRemotes, AllVms, Code, OneRemote, OneVm, Outcome, Refusal, RemoteRequest, Request, TableReport,
-    TraceReport, Traces,
+    AllRemotes, AllVms, Code, Latencies, Listing, OneRemote, OneVm, Outcome, Refusal, RemoteListing,
+    RemoteReport, RemoteRequest, RemoteStats, Request, Stats, TableReport, TraceReport, Traces,
 };
 use super::vms::{AddError, Vms, report};
 use crate::bridge::Bridge;
@@ -44,6 +44,8 @@ pub(super) fn handle(vms: &Vms, request: Request) -> Outcome {
             Ok(()) => result(&Map::new()),
             Err(error) => Err(Refusal::new(Code::Failed, Causes(&error).to_string())),
         },
+        Request::List => result(&Listing { remotes: vms.each_remote(listing) }),
+        Request::Stats => result(&stats(vms)),
         Request::ListRemotes => result(&AllRemotes { remotes: vms.remotes() }),
         Request::Remote { name, order } => {
             vms.with_remote(&name, |bridge| remote(&name, bridge, order)).unwrap_or_else(|| {
@@ -56,6 +58,22 @@ pub(super) fn handle(vms: &Vms, request: Request) -> Outcome {
             })
         }
     }
+}
+
+fn listing(name: &str, bridge: &Bridge) -> RemoteListing {
+    let RemoteReport { name, state } = report(name, bridge);
+    RemoteListing { name, state, devices: bridge.list() }
+}
+
+/// What was counted at all remotes that are still served.
+pub(super) fn stats(vms: &Vms) -> Stats {
+    let stats = |name: &str, bridge: &Bridge| {
+        let RemoteReport { name, state } = report(name, bridge);
+        let figures = bridge.figures()?;
+        let latency = Latencies::from(&figures.latency);
+        Some(RemoteStats { name, state, doorbells_heard: figures.heard, latency, devices: figures.devices })
+    };
+    Stats { remotes: vms.each_remote(stats).into_iter().flatten().collect() }
 }
 
 /// Carries out a request about a remote.

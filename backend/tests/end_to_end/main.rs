@@ -22,5 +22,6 @@ mod service_manager;
 mod service_restart;
 mod sharing;
 mod spoofing;
+mod stats;
 mod streaming;
 mod torn;

@@ -160,6 +160,11 @@ impl Fairness {
         self.held_shares[slot]
     }
 
+    /// The share of the remote's buffers that a VM has, and how many are charged to it.
+    pub(super) fn holding(&self, slot: usize) -> (u16, u16) {
+        self.shares.holding(slot)
+    }
+
     /// Begins a pass over the VMs that may have something to send.
     #[inline]
     pub(super) fn begin(&mut self, ready: u128, now: Instant) {

@@ -21,6 +21,10 @@ pub(in crate::operate) enum Request {
     ListVms,
     /// `remote-list`: say what the remotes are doing.
     ListRemotes,
+    /// `ls`: say what is served: remotes, VMs, services, endpoints.
+    List,
+    /// `stats`: say what was counted.
+    Stats,
     /// `upgrade`: let the program that is installed now take over.
     Upgrade,
     /// Something about one remote.
@@ -52,7 +56,7 @@ pub(in crate::operate) enum RemoteRequest {
 
 /// Every request by its name.
 const REQUESTS: &str = "\"vm-add\", \"vm-remove\", \"vm-list\", \"remote-list\", \"remote-start\", \"remote-stop\", \
-                        \"remote-restart\", \"remote-trace\", \"remote-table\" or \"upgrade\"";
+                        \"remote-restart\", \"remote-trace\", \"remote-table\", \"ls\", \"stats\" or \"upgrade\"";
 
 /// Why a request is not carried out.
 #[derive(Clone, Debug, Deserialize, Error, PartialEq, Eq, Serialize)]
@@ -221,7 +225,7 @@ struct RemoveVm {
     name: String,
 }
 
-/// What `vm-list`, `remote-list` and `upgrade` say.
+/// What `vm-list`, `remote-list`, `ls`, `stats` and `upgrade` say.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
@@ -264,6 +268,8 @@ impl Request {
             Some("vm-remove") => rest(members, "vm-remove").map(|RemoveVm { name }| Request::RemoveVm(name)),
             Some("vm-list") => rest(members, "vm-list").map(|Nothing {}| Request::ListVms),
             Some("remote-list") => rest(members, "remote-list").map(|Nothing {}| Request::ListRemotes),
+            Some("ls") => rest(members, "ls").map(|Nothing {}| Request::List),
+            Some("stats") => rest(members, "stats").map(|Nothing {}| Request::Stats),
             Some("upgrade") => rest(members, "upgrade").map(|Nothing {}| Request::Upgrade),
             Some("remote-restart") => rest(members, "remote-restart").map(|Restart { name, firmware }| {
                 Request::Remote { name, order: RemoteRequest::Restart { firmware } }
@@ -298,6 +304,12 @@ impl Request {
             }
             Request::ListRemotes => {
                 say("request", "remote-list".into());
+            }
+            Request::List => {
+                say("request", "ls".into());
+            }
+            Request::Stats => {
+                say("request", "stats".into());
             }
             Request::Upgrade => {
                 say("request", "upgrade".into());
