@@ -17,7 +17,7 @@ mod server;
 #[cfg(fuzzing)]
 pub use self::server::fuzzing;
 pub(super) use self::{
-    figures::{Latencies, Listing, RemoteListing, RemoteStats, Stats},
+    figures::{Latencies, Listing, Percentiles, RemoteListing, RemoteStats, Stats},
     protocol::{
         AllRemotes, AllVms, Code, OneRemote, OneVm, Refusal, RemoteReport, RemoteRequest, Request,
         TableReport, TraceReport, Traces, VmReport,

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use thiserror::Error;
 use super::activation::{ActivationError, Passed};
 use super::config::{KeyError, one_more_vm};
 use super::control::Refusal;
-use super::plan::{Plan, VmPlan};
+use super::plan::{MetricsPlan, Plan, VmPlan};
 use super::remotes::{self, RemoteError};
 use super::requests::to_toml;
 use super::sockets::{self, Rights, SocketError, SocketFile, VmListener};
@@ -55,6 +56,18 @@ pub enum KeepError {
     /// The control socket.
     #[error("control")]
     Control(#[source] SocketError),
+    /// The socket for metrics.
+    #[error("metrics")]
+    Metrics(#[source] SocketError),
+    /// The address for metrics.
+    #[error("metrics: cannot listen on {address}")]
+    MetricsAddress {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// Something that the system did not give.
     #[error("cannot set up {what}")]
     System {
@@ -145,6 +158,7 @@ pub(super) struct Kept {
     /// What opens files and throws switches, by the remotes of the plan.
     hosts: Vec<Direct>,
     control: Option<OwnedFd>,
+    metrics: Option<OwnedFd>,
     events: Sender<Event>,
     held: Mutex<Held>,
 }
@@ -152,6 +166,7 @@ pub(super) struct Kept {
 struct Held {
     vms: Vec<KeptOne>,
     control: Option<SocketFile>,
+    metrics: Option<SocketFile>,
     /// Whoever can send requests keeps the program going.
     going: Option<Arc<Going>>,
 }
@@ -192,15 +207,21 @@ impl Kept {
             Some(folder) => state_file(folder, &remote.name),
             None => state_memory().map_err(system("state memory")),
         });
+        let (metrics, metrics_file) = plan.metrics.as_ref().map(open_metrics).transpose()?.unzip();
         let going = Arc::new(Going(events.clone()));
-        let held =
-            Held { vms: Vec::new(), going: control.is_some().then(|| Arc::clone(&going)), control: file };
+        let held = Held {
+            vms: Vec::new(),
+            going: control.is_some().then(|| Arc::clone(&going)),
+            control: file,
+            metrics: metrics_file.flatten(),
+        };
         let kept = Kept {
             plan: plan.clone(),
             handover: handover.to_file().map_err(system("the handover to workers"))?.into(),
             states: states.collect::<Result<_, _>>()?,
             hosts: remotes::hosts(&plan.remotes)?,
             control: control.map(OwnedFd::from),
+            metrics,
             events: events.clone(),
             held: Mutex::new(held),
         };
@@ -256,6 +277,7 @@ impl Household for Kept {
                 "expected a worker of version {VERSION}, found {version}; restart the program to run another version"
             ))),
             Request::Control => done(self.control.as_ref()),
+            Request::Metrics => done(self.metrics.as_ref()),
             Request::Vms => {
                 let entry = |kept: &KeptOne| KeptVm { name: kept.plan.name.clone(), keys: kept.keys.clone() };
                 Ok((Reply::Vms(self.held().vms.iter().map(entry).collect()), Vec::new()))
@@ -306,6 +328,7 @@ impl Household for Kept {
     fn close(&self) {
         let mut held = self.held();
         held.control = None;
+        held.metrics = None;
         for kept in &mut held.vms {
             kept.file = None;
         }
@@ -320,6 +343,25 @@ fn unknown(name: &str) -> Failure {
 fn open(plan: &VmPlan) -> Result<VmListener, KeepError> {
     let rights = Rights { mode: plan.mode, group: plan.group.as_ref() };
     sockets::open(&plan.socket, rights).map_err(|source| KeepError::Vm { vm: plan.name.clone(), source })
+}
+
+/// Opens the socket for metrics, which clients are taken from without waiting.
+fn open_metrics(plan: &MetricsPlan) -> Result<(OwnedFd, Option<SocketFile>), KeepError> {
+    match plan {
+        MetricsPlan::Socket(path) => {
+            let (listener, file) = sockets::listen(path, Rights::default()).map_err(KeepError::Metrics)?;
+            listener.set_nonblocking(true).map_err(system("the socket for metrics"))?;
+            Ok((listener.into(), Some(file)))
+        }
+        MetricsPlan::Address(address) => {
+            let listener = TcpListener::bind(address).and_then(|listener| {
+                listener.set_nonblocking(true)?;
+                Ok(listener)
+            });
+            let address = *address;
+            Ok((listener.map_err(|source| KeepError::MetricsAddress { address, source })?.into(), None))
+        }
+    }
 }
 
 /// A file in the directory for what outlives the program. It is nobody else's as long as this one runs.

@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::cli::{Action, Cli, CliError, start_log};
 use super::config::Sources;
 use super::control::Control;
+use super::metrics::Metrics;
 use super::remotes::{self, RemoteError};
 use super::requests;
 use super::sandbox::privileges::Account;
@@ -88,12 +89,16 @@ pub fn work() -> Result<(), WorkError> {
         Control::start(listener, move |request| requests::handle(&vms, request))
     };
     let control = home.control()?.map(serve).transpose().map_err(system("the control socket's thread"))?;
+    let scraped = Arc::clone(&vms);
+    let measure = |listener| Metrics::start(listener, move || requests::stats(&scraped));
+    let metrics = home.metrics()?.map(measure).transpose().map_err(system("the metrics socket's thread"))?;
     home.serving()?;
     info!("serving {vm_count} VMs on {remote_count} remotes");
 
     // Whoever would say it is gone where nothing comes.
     let parting = ends.recv();
     drop(control);
+    drop(metrics);
     if parting != Ok(Parting::Leaving) {
         vms.end();
     }

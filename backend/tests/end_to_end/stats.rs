@@ -3,6 +3,8 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::thread::scope;
 
 use serde_json::Value;
@@ -25,7 +27,8 @@ fn rig(vms: u8) -> Rig {
     let mut rig = Rig::prepare(Plan { core, ..Plan::with_sessions(vms) });
     let rules = "[[service]]\nname = \"latching-echo\"\nmode = \"serialized\"\n\
                  [[service]]\nname = \"exclusive\"\nmode = \"exclusive\"\n";
-    let text = format!("control = {:?}\n{}{rules}", rig.path("control"), rig.config());
+    let (control, metrics) = (rig.path("control"), rig.path("metrics"));
+    let text = format!("control = {control:?}\nmetrics = {metrics:?}\n{}{rules}", rig.config());
     fs::write(rig.config_path(), text.replace("name = \"vm0\"\n", "name = \"vm0\"\nstrict = true\n"))
         .unwrap();
     rig.start_core();
@@ -49,6 +52,16 @@ fn device(rig: &Rig, command: &str) -> Value {
     let remote = &reply["result"]["remotes"][0];
     assert_eq!((&remote["name"], &remote["state"]), (&"core".into(), &"attached".into()), "{reply}");
     remote["devices"][0].clone()
+}
+
+/// What a scrape gets.
+fn scrape(rig: &Rig) -> String {
+    let mut client = UnixStream::connect(rig.path("metrics")).unwrap();
+    client.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("\n# EOF\n"), "{text}");
+    text
 }
 
 /// Messages to the remote and to the guest, of everything that has both.
@@ -104,6 +117,25 @@ fn the_counts_are_what_the_guests_have_sent_and_received_although_workers_were_k
     assert_eq!(restarts, KILLS, "{device:#}");
     let buffers = &device["buffers"];
     assert_eq!((&buffers["in-flight"], &buffers["held"]), (&0.into(), &0.into()), "{buffers}");
+
+    let scraped = scrape(&rig);
+    for (number, (stream, name)) in streams.iter().zip(services).enumerate() {
+        let is_meant = |line: &&str| {
+            let has = |label: String| line.contains(&label);
+            line.starts_with("rpmsg_messages_total{")
+                && has(format!("vm=\"vm{number}\""))
+                && has(format!("service=\"{name}\""))
+                && has("direction=\"to-guest\"".to_owned())
+        };
+        let lines: Vec<_> = scraped.lines().filter(is_meant).collect();
+        assert!(
+            matches!(lines[..], [line] if line.ends_with(&format!("}} {}", stream.received()))),
+            "{lines:?}"
+        );
+    }
+    assert!(
+        scraped.contains(&format!("rpmsg_worker_restarts_total{{remote=\"core\",device=\"core\"}} {KILLS}"))
+    );
 
     let text = ask(&rig, &["stats"]);
     assert!(text.contains("not allowed") && text.contains("rpmsg-raw@"), "{text}");
