@@ -223,19 +223,22 @@ impl Counters {
 
     #[inline]
     fn service_mut(&mut self, service: Option<usize>) -> &mut ServiceCounters {
-        let kept = match service {
-            Some(service) => {
-                self.make_room(service + 1);
-                let kept = &mut self.services[service];
-                if !kept.is_counted {
-                    self.counted.push(u16::try_from(service).expect("a number of the directory"));
-                }
-                kept
-            }
-            None => &mut self.elsewhere,
+        let Some(service) = service else {
+            self.elsewhere.is_counted = true;
+            return &mut self.elsewhere.figures;
         };
-        kept.is_counted = true;
-        &mut kept.figures
+        if !self.services.get(service).is_some_and(|kept| kept.is_counted) {
+            self.count_for(service);
+        }
+        &mut self.services[service].figures
+    }
+
+    /// A service is counted for that was not, since the journal was told.
+    #[inline(never)]
+    fn count_for(&mut self, service: usize) {
+        self.make_room(service + 1);
+        self.services[service].is_counted = true;
+        self.counted.push(u16::try_from(service).expect("a number of the directory"));
     }
 }
 
