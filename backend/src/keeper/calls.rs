@@ -24,6 +24,8 @@ pub enum Request {
     Control,
     /// The socket for metrics: [`Reply::Done`] with a listener, or without one where there is none.
     Metrics,
+    /// The memory for what happens, which outlives the worker: [`Reply::Done`] with a file.
+    Events,
     /// The VMs that are served: [`Reply::Vms`].
     Vms,
     /// The front-ends of a VM come in at this worker from now on: [`Reply::Vm`] with a listener.

@@ -162,6 +162,15 @@ impl Home {
         Ok(self.0.request(&Request::Metrics)?)
     }
 
+    /// The memory for what happens, which outlives this process.
+    ///
+    /// # Errors
+    /// A keeper that is gone, or that has none.
+    pub fn events(&self) -> Result<File, HomeError> {
+        let fd = self.0.request(&Request::Events)?;
+        fd.map(File::from).ok_or(HomeError::NoFile { what: "events" })
+    }
+
     /// The VMs that are to be served.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ use self::{
 use super::{
     config::{self, ConfigError, Sources},
     control::{Request, client::Call},
+    events::Recorded,
     plan::{Plan, VmSocket, socket_path_fault},
     sandbox::filter::Seccomp,
 };
@@ -101,6 +102,8 @@ enum Command {
     Ls(Show),
     /// Show what a running program has counted, over its control socket
     Stats(Show),
+    /// Show what has happened last in a running program, over its control socket
+    Events(Show),
     /// Let the program that is installed now take over from a running one, over its control socket
     Upgrade {
         #[command(flatten)]
@@ -255,6 +258,7 @@ impl Cli {
             Some(Command::Vm { command }) => return Ok(Action::Call(command.into())),
             Some(Command::Ls(show)) => return Ok(Action::Call(show.ask(Request::List))),
             Some(Command::Stats(show)) => return Ok(Action::Call(show.ask(Request::Stats))),
+            Some(Command::Events(show)) => return Ok(Action::Call(show.ask(Request::Events))),
             Some(Command::Upgrade { to }) => {
                 let (control, json) = to.into();
                 return Ok(Action::Call(Call { control, request: Request::Upgrade, json }));
@@ -332,7 +336,12 @@ fn hand_over(plan: &mut Plan, fds: &[FdArgument]) -> Result<(), CliError> {
 /// Starts logging on standard error: what `RUST_LOG` says, or else everything from `level` up.
 pub fn start_log(level: LogLevel) {
     let environment = env_logger::Env::default().default_filter_or(level.to_string());
-    env_logger::Builder::from_env(environment).init();
+    let log = env_logger::Builder::from_env(environment).build();
+    let most = log.filter().max(log::LevelFilter::Info);
+    match log::set_boxed_logger(Box::new(Recorded(log))) {
+        Ok(()) => log::set_max_level(most),
+        Err(_) => log::warn!("the log was started already"),
+    }
 }
 
 impl FromStr for FdArgument {

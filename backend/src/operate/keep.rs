@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-use log::info;
+use log::{info, warn};
 use nix::libc;
 use rustix::fs::{FlockOperation, MemfdFlags, SealFlags, fcntl_add_seals, flock, ftruncate, memfd_create};
 use serde_json::{Map, Value};
@@ -22,11 +22,13 @@ use thiserror::Error;
 use super::activation::{ActivationError, Passed};
 use super::config::{KeyError, one_more_vm};
 use super::control::Refusal;
+use super::events::{self, Rings, Who};
 use super::plan::{MetricsPlan, Plan, VmPlan};
 use super::remotes::{self, RemoteError};
 use super::requests::to_toml;
 use super::sockets::{self, Rights, SocketError, SocketFile, VmListener};
 use crate::bridge::State;
+use crate::causes::Causes;
 use crate::keeper::calls::{KeptVm, Reply, Request, VERSION};
 use crate::keeper::channel::{Failure, Outcome};
 use crate::keeper::handover::Handover;
@@ -134,6 +136,10 @@ pub fn keep(plan: &Plan, handover: &Handover) -> Result<(), KeepError> {
 
     let passed = Passed::to_this_process(plan)?;
     let kept = Arc::new(Kept::open(plan, handover, passed, &sender)?);
+    match Rings::open(&kept.recorder, Who::Keeper) {
+        Ok(rings) => events::record_in(rings),
+        Err(error) => warn!("nothing of this process is recorded: {}", Causes(&error)),
+    }
     let household: Arc<dyn Household> = Arc::<Kept>::clone(&kept);
     let ended = supervise((&sender, &events), &household);
     kept.close();
@@ -159,6 +165,8 @@ pub(super) struct Kept {
     hosts: Vec<Direct>,
     control: Option<OwnedFd>,
     metrics: Option<OwnedFd>,
+    /// What happens is recorded here.
+    recorder: File,
     events: Sender<Event>,
     held: Mutex<Held>,
 }
@@ -204,9 +212,13 @@ impl Kept {
         };
         let sockets = plan.vms.iter().map(socket).collect::<Result<Vec<_>, _>>()?;
         let states = plan.remotes.iter().map(|remote| match &plan.state {
-            Some(folder) => state_file(folder, &remote.name),
-            None => state_memory().map_err(system("state memory")),
+            Some(folder) => state_file(&folder.join(format!("{}.state", remote.name)), State::SIZE),
+            None => state_memory(State::SIZE).map_err(system("state memory")),
         });
+        let recorder = match &plan.state {
+            Some(folder) => state_file(&folder.join("events"), events::SIZE)?,
+            None => state_memory(events::SIZE).map_err(system("the memory for events"))?,
+        };
         let (metrics, metrics_file) = plan.metrics.as_ref().map(open_metrics).transpose()?.unzip();
         let going = Arc::new(Going(events.clone()));
         let held = Held {
@@ -222,6 +234,7 @@ impl Kept {
             hosts: remotes::hosts(&plan.remotes)?,
             control: control.map(OwnedFd::from),
             metrics,
+            recorder: recorder.into(),
             events: events.clone(),
             held: Mutex::new(held),
         };
@@ -277,6 +290,10 @@ impl Household for Kept {
                 "expected a worker of version {VERSION}, found {version}; restart the program to run another version"
             ))),
             Request::Control => done(self.control.as_ref()),
+            Request::Events => {
+                let recorder = self.recorder.try_clone().map_err(|error| Failure::of(&error))?;
+                Ok((Reply::Done, vec![recorder.into()]))
+            }
             Request::Metrics => done(self.metrics.as_ref()),
             Request::Vms => {
                 let entry = |kept: &KeptOne| KeptVm { name: kept.plan.name.clone(), keys: kept.keys.clone() };
@@ -365,26 +382,25 @@ fn open_metrics(plan: &MetricsPlan) -> Result<(OwnedFd, Option<SocketFile>), Kee
 }
 
 /// A file in the directory for what outlives the program. It is nobody else's as long as this one runs.
-fn state_file(folder: &Path, remote: &str) -> Result<OwnedFd, KeepError> {
-    let path = folder.join(format!("{remote}.state"));
+fn state_file(path: &Path, size: u64) -> Result<OwnedFd, KeepError> {
     let open = || {
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false);
-        let file = options.mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&path)?;
+        let file = options.mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        if file.metadata()?.len() != State::SIZE {
+        if file.metadata()?.len() != size {
             file.set_len(0)?;
-            file.set_len(State::SIZE)?;
+            file.set_len(size)?;
         }
         Ok(file.into())
     };
-    open().map_err(|source| KeepError::StateFile { path: path.clone(), source })
+    open().map_err(|source| KeepError::StateFile { path: path.to_owned(), source })
 }
 
 /// Memory of a fixed size, all zero, that takes what is written to and no more.
-fn state_memory() -> io::Result<OwnedFd> {
+fn state_memory(size: u64) -> io::Result<OwnedFd> {
     let memfd = memfd_create("state", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    ftruncate(&memfd, State::SIZE)?;
+    ftruncate(&memfd, size)?;
     fcntl_add_seals(&memfd, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
     Ok(memfd)
 }

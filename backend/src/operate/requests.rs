@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::control::{
-    AllRemotes, AllVms, Code, Latencies, Listing, OneRemote, OneVm, Outcome, Refusal, RemoteListing,
+    AllRemotes, AllVms, Code, Events, Latencies, Listing, OneRemote, OneVm, Outcome, Refusal, RemoteListing,
     RemoteReport, RemoteRequest, RemoteStats, Request, Stats, TableReport, TraceReport, Traces,
 };
+use super::events;
 use super::vms::{AddError, Vms, report};
 use crate::bridge::Bridge;
 use crate::causes::Causes;
@@ -46,6 +47,7 @@ pub(super) fn handle(vms: &Vms, request: Request) -> Outcome {
         },
         Request::List => result(&Listing { remotes: vms.each_remote(listing) }),
         Request::Stats => result(&stats(vms)),
+        Request::Events => result(&Events { events: events::recorded() }),
         Request::ListRemotes => result(&AllRemotes { remotes: vms.remotes() }),
         Request::Remote { name, order } => {
             vms.with_remote(&name, |bridge| remote(&name, bridge, order)).unwrap_or_else(|| {

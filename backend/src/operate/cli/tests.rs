@@ -265,7 +265,7 @@ fn requests_to_a_running_program_are_written_as_the_protocol_has_them() {
 
 #[test]
 fn what_is_served_and_counted_can_be_asked_for() {
-    for command in ["ls", "stats"] {
+    for command in ["ls", "stats", "events"] {
         let Ok(Action::Call(call)) = action(&[command, "--control", "/run/c", "--json"]) else {
             panic!("{command}")
         };

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
-use super::figures::{self, Listing, Stats};
+use super::figures::{self, Events, Listing, Stats};
 use super::protocol::{
     AllRemotes, AllVms, OneRemote, OneVm, Refusal, RemoteReport, RemoteRequest, Reply, Request, TableReport,
     TraceReport, Traces, VmReport,
@@ -96,6 +96,7 @@ impl Call {
             Request::Upgrade => "the program that is installed now takes over\n".to_owned(),
             Request::List => figures::listing(&self.result::<Listing>(result, &line)?),
             Request::Stats => figures::stats(&self.result::<Stats>(result, &line)?),
+            Request::Events => figures::events(&self.result::<Events>(result, &line)?),
             Request::ListRemotes => remotes(&self.result::<AllRemotes>(result, &line)?.remotes),
             Request::Remote { order: RemoteRequest::Trace, .. } => {
                 traces(&self.result::<Traces>(result, &line)?.traces)

@@ -1,11 +1,13 @@
-//! The results of `ls` and `stats`, and how they are printed for people.
+//! The results of `ls`, `stats` and `events`, and how they are printed for people.
 
 use std::fmt::Write;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::bridge::latency::Latency;
 use crate::bridge::report::{DeviceFigures, DeviceListing, ServiceFigures, VmFigures};
+use crate::operate::events::{Event, Who};
 
 /// The result of `ls`.
 #[derive(Debug, Deserialize, Serialize)]
@@ -30,6 +32,13 @@ pub(in crate::operate) struct RemoteListing {
 pub(in crate::operate) struct Stats {
     /// The remotes, in the order of the configuration.
     pub(in crate::operate) remotes: Vec<RemoteStats>,
+}
+
+/// The result of `events`.
+#[derive(Debug, Deserialize, Serialize)]
+pub(in crate::operate) struct Events {
+    /// The events, oldest first.
+    pub(in crate::operate) events: Vec<Event>,
 }
 
 /// What was counted at a remote.
@@ -161,6 +170,19 @@ pub(super) fn stats(stats: &Stats) -> String {
     text
 }
 
+/// What has happened, for people: a line each.
+pub(super) fn events(events: &Events) -> String {
+    let line = |Event { time_ns, by, level, text }: &Event| {
+        let time = Timestamp::from_nanosecond(i128::from(*time_ns)).unwrap_or_default();
+        let by = match by {
+            Who::Worker => "worker",
+            Who::Keeper => "keeper",
+        };
+        format!("{time:.6} {by} {level:5} {text}\n")
+    };
+    events.events.iter().map(line).collect()
+}
+
 fn device(figures: &DeviceFigures) -> String {
     let DeviceFigures { name, buffers, misdirected, malformed, worker_restarts, doorbells_rung, vms } =
         figures;
@@ -248,6 +270,13 @@ mod tests {
              \x20 ENDPOINT OF  GUEST  HOST        SERVICE  WHOSE\n\
              \x20 a            0x406  0x7f000000  echo     the remote's\n"
         );
+    }
+
+    #[test]
+    fn events_are_printed_a_line_each() {
+        let json = r#"{"events":[{"time-ns":1500000000,"by":"keeper","level":"warn","text":"the worker has died"}]}"#;
+        let text = events(&serde_json::from_str(json).unwrap());
+        assert_eq!(text, "1970-01-01T00:00:01.500000Z keeper warn  the worker has died\n");
     }
 
     #[test]

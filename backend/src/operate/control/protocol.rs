@@ -25,6 +25,8 @@ pub(in crate::operate) enum Request {
     List,
     /// `stats`: say what was counted.
     Stats,
+    /// `events`: say what has happened last.
+    Events,
     /// `upgrade`: let the program that is installed now take over.
     Upgrade,
     /// Something about one remote.
@@ -56,7 +58,7 @@ pub(in crate::operate) enum RemoteRequest {
 
 /// Every request by its name.
 const REQUESTS: &str = "\"vm-add\", \"vm-remove\", \"vm-list\", \"remote-list\", \"remote-start\", \"remote-stop\", \
-                        \"remote-restart\", \"remote-trace\", \"remote-table\", \"ls\", \"stats\" or \"upgrade\"";
+                        \"remote-restart\", \"remote-trace\", \"remote-table\", \"ls\", \"stats\", \"events\" or \"upgrade\"";
 
 /// Why a request is not carried out.
 #[derive(Clone, Debug, Deserialize, Error, PartialEq, Eq, Serialize)]
@@ -225,7 +227,7 @@ struct RemoveVm {
     name: String,
 }
 
-/// What `vm-list`, `remote-list`, `ls`, `stats` and `upgrade` say.
+/// What `vm-list`, `remote-list`, `ls`, `stats`, `events` and `upgrade` say.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
@@ -270,6 +272,7 @@ impl Request {
             Some("remote-list") => rest(members, "remote-list").map(|Nothing {}| Request::ListRemotes),
             Some("ls") => rest(members, "ls").map(|Nothing {}| Request::List),
             Some("stats") => rest(members, "stats").map(|Nothing {}| Request::Stats),
+            Some("events") => rest(members, "events").map(|Nothing {}| Request::Events),
             Some("upgrade") => rest(members, "upgrade").map(|Nothing {}| Request::Upgrade),
             Some("remote-restart") => rest(members, "remote-restart").map(|Restart { name, firmware }| {
                 Request::Remote { name, order: RemoteRequest::Restart { firmware } }
@@ -310,6 +313,9 @@ impl Request {
             }
             Request::Stats => {
                 say("request", "stats".into());
+            }
+            Request::Events => {
+                say("request", "events".into());
             }
             Request::Upgrade => {
                 say("request", "upgrade".into());
