@@ -98,12 +98,10 @@ impl Tally {
         side.0 = !side.0;
         let at = records[usize::from(side.0)];
         // In any order: the record that is there counts less than the other, and this one does not count yet.
-        let mut words = [[0; WORD]; VM_WORDS];
-        words[0] = stamp.to_le_bytes();
-        for (word, figure) in words[1..].iter_mut().zip(figures) {
-            *word = figure.to_le_bytes();
+        self.0.write_u64(at, stamp);
+        for (number, figure) in figures.into_iter().enumerate() {
+            self.0.write_u64(at + (1 + number) * WORD, figure);
         }
-        self.0.write_bytes(at, words[..=N].as_flattened());
     }
 }
 
