@@ -6,7 +6,7 @@
 //! | file | what is in it |
 //! |---|---|
 //! | [`thread`] | the bridge's thread as seen by others: how queues and orders reach it |
-//! | `worker` | its event loop |
+//! | `worker` | its event loop; in `worker/awake`, when it sleeps |
 //! | `relay` | one sweep over all rings |
 //! | `to_remote`, `to_guest` | one message of either direction, checked and copied |
 //! | `from_remote` | whose a message from the remote is |
