@@ -19,6 +19,7 @@
 mod cores;
 mod floors;
 mod goals;
+mod lean;
 mod peer;
 mod program;
 mod repeat;
@@ -27,8 +28,6 @@ mod report;
 #[path = "../../tests/harness/mod.rs"]
 #[allow(dead_code, reason = "the bench needs only part of the harness")]
 mod harness;
-#[path = "../common/stepped.rs"]
-mod stepped;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
