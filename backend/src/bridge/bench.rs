@@ -313,8 +313,12 @@ impl Bench {
                 self.relay.kicked(self.slots[vm], index);
             }
         }
-        while self.relay.sweep(self.now, self.remote.bell())? {}
-        Ok(())
+        loop {
+            while self.relay.sweep(self.now, self.remote.bell())? > 0 {}
+            if !self.relay.rearm() {
+                return Ok(());
+            }
+        }
     }
 
     /// The remote has made a vring unusable.

@@ -127,7 +127,6 @@ impl Relay {
     /// released.
     fn hand_to(&mut self, slot: Slot, service: Option<usize>, message: Message) {
         let index = usize::from(slot.number());
-        self.receiving |= 1 << index;
         // News come first. A guest that has room for them has room for the message too, however many of them there are.
         while self.vms[index].as_ref().is_some_and(|vm| vm.account.view.is_behind(&self.directory))
             && self.serve_receiver(index)
@@ -139,8 +138,10 @@ impl Relay {
             && let Vm { to_guest: Some(queue), from_guest: Some(_), account } = vm
             && deliver(queue, account, &device.inbound, service, message) != Delivery::Later
         {
+            self.attention.wrote(index);
             return;
         }
+        self.attention.receiving |= 1 << index;
         let account = &mut vm.account;
         let most = match account.policy.overflow {
             Overflow::Block => usize::from(device.inbound.count()),
@@ -159,9 +160,12 @@ impl Relay {
     /// Gives waiting VMs what they have room for. Returns how many messages that were.
     pub(super) fn serve_receivers(&mut self) -> usize {
         let mut moved = 0;
-        for index in bits(self.receiving) {
+        for index in bits(self.attention.receiving) {
             while self.serve_receiver(index) {
                 moved += 1;
+            }
+            if !self.vms[index].as_ref().is_some_and(|vm| vm.account.awaits_something(&self.directory)) {
+                self.attention.receiving &= !(1 << index);
             }
         }
         moved
@@ -180,6 +184,7 @@ impl Relay {
                 if to_guest::announce(queue, account, announcement) == Delivery::Later {
                     return false;
                 }
+                self.attention.wrote(index);
                 if let Some((service, incarnation)) = self.directory.told(&mut account.view, announcement) {
                     self.journal.append(&Entry::Told { slot, service, incarnation });
                 }
@@ -194,6 +199,7 @@ impl Relay {
         if deliver(queue, account, &device.inbound, service, message) == Delivery::Later {
             return false;
         }
+        self.attention.wrote(index);
         account.before_news = account.before_news.saturating_sub(1);
         self.journal.append(&Entry::Unheld { slot: account.slot() });
         if let Some(id) = self.held.pop(&mut account.waiting) {

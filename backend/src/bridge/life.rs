@@ -72,8 +72,7 @@ impl Relay {
         }
         // Its memory may have been torn away on the way here.
         self.give_up_torn();
-        self.sending |= 1 << slot.number();
-        self.receiving |= 1 << slot.number();
+        self.attention.want(slot);
         // A session that has begun is remembered before anything is written into its rings, by which a new driver is known.
         self.commit_all();
     }
@@ -93,20 +92,7 @@ impl Relay {
     pub(super) fn call_by(&mut self, slot: Slot, index: QueueIndex, call: Option<File>) {
         let Some(vm) = self.vm(slot) else { return };
         vm.call_by(index, call);
-        self.sending |= 1 << slot.number();
-        self.receiving |= 1 << slot.number();
-    }
-
-    /// The guest has kicked one of its queues.
-    #[inline]
-    pub(super) fn kicked(&mut self, slot: Slot, index: QueueIndex) {
-        if let Some(vm) = self.vm(slot) {
-            vm.kicked(index);
-        }
-        match index {
-            QueueIndex::FromGuest => self.sending |= 1 << slot.number(),
-            QueueIndex::ToGuest => self.receiving |= 1 << slot.number(),
-        }
+        self.attention.want(slot);
     }
 
     /// The VM's session is over: what waits for it is discarded, its turns and services are free, what it has announced

@@ -12,6 +12,7 @@
 //! | `from_remote` | whose a message from the remote is |
 //! | `journal` | what makes a message pass exactly once although the program is killed |
 //! | `recover` | going on where a program before this one was killed |
+//! | `attention` | whose rings are looked at, and who is asked to notify instead |
 //! | `services` | the remote's services as the relay keeps them |
 //! | `life` | VMs, drivers and remotes that come and go |
 //! | `vm` | what the bridge knows of one VM: queues, session, announcements |
@@ -27,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 mod aliases;
+mod attention;
 #[cfg(any(test, fuzzing))]
 pub mod bench;
 pub mod counters;

@@ -10,6 +10,7 @@
 use std::time::Instant;
 
 use super::aliases::Aliases;
+use super::attention::Attention;
 use super::directory::Directory;
 use super::fairness::{Fairness, bits};
 use super::handover::{self, Handover};
@@ -63,10 +64,7 @@ pub(super) struct Relay {
     pub(super) handovers: Vec<Handover>,
     /// Services of a remote whose line was cut.
     pub(super) suspended: Vec<(ServiceName, u32)>,
-    /// VMs whose transmit queue may have something, one bit per slot.
-    pub(super) sending: u128,
-    /// VMs for which something may wait, one bit per slot.
-    pub(super) receiving: u128,
+    pub(super) attention: Attention,
     pub(super) fairness: Fairness,
     /// Whether somebody has something for which there is no buffer of the remote's.
     pub(super) stalled: bool,
@@ -110,8 +108,7 @@ impl Relay {
             farewells: Vec::new(),
             handovers: Vec::new(),
             suspended: Vec::new(),
-            sending: 0,
-            receiving: 0,
+            attention: Attention::default(),
             fairness: Fairness::new(now),
             stalled: false,
             misdirected: 0,
@@ -164,22 +161,14 @@ impl Relay {
         self.vms.iter().flatten().any(|vm| vm.account.is_in_session())
     }
 
-    /// Looks at every ring in the next sweep.
-    pub(super) fn want_everything(&mut self) {
-        let present = (0..).zip(&self.vms).filter(|(_, vm)| vm.is_some());
-        let all = present.fold(0, |mask, (slot, _): (u32, _)| mask | 1_u128 << slot);
-        self.sending = all;
-        self.receiving = all;
-    }
-
     /// Moves messages until nothing is left to do or it is time to look at other things. `bell` is rung for the remote;
-    /// there is none while it is not attached. Returns whether there is more.
+    /// there is none while it is not attached. Returns how many messages moved: [`SWEEP`] or more if there may be more.
     ///
     /// # Errors
     /// A vring that the remote has made unusable.
-    pub(super) fn sweep(&mut self, now: Instant, mut bell: Bell<'_>) -> Result<bool, VringFault> {
+    pub(super) fn sweep(&mut self, now: Instant, mut bell: Bell<'_>) -> Result<usize, VringFault> {
         if !self.is_settled() {
-            return Ok(false);
+            return Ok(0);
         }
         if let Some(device) = &mut self.device {
             device.inbound.vring().want_interrupts(false);
@@ -190,17 +179,17 @@ impl Relay {
             // Also what was moved before a fault: the guests' rings are sound.
             self.publish(&mut bell);
             let moved = moved?;
-            // Rounds in which nothing could move count too: the mailbox may have to be flushed first.
-            total += moved.max(1);
-            if moved == 0 && !self.rearm() {
-                return Ok(false);
+            total += moved;
+            if moved == 0 {
+                break;
             }
         }
-        Ok(true)
+        Ok(total)
     }
 
     /// One batch of everything. Returns how many messages moved.
     fn round(&mut self, now: Instant) -> Result<usize, VringFault> {
+        self.look_at_watched();
         let most = if self.awaits_queues() { 0 } else { BATCH };
         let taken = self.take_from_remote(now, most)?;
         let mut moved = taken + self.serve_receivers();
@@ -217,7 +206,7 @@ impl Relay {
         }
         moved += self.say_farewells();
         moved += self.serve_desks(now);
-        self.fairness.begin(self.sending, now);
+        self.fairness.begin(self.attention.sending, now);
         while let Some(index) = self.fairness.next() {
             moved += self.take_from_guest(index, now);
         }
@@ -240,6 +229,7 @@ impl Relay {
         let Some(Vm { to_guest: Some(_), from_guest: Some(queue), account }) = self.vms[index].as_deref_mut()
         else {
             passage.fairness.emptied(index);
+            self.attention.waits(index);
             return 0;
         };
         let mut moved = 0;
@@ -256,16 +246,24 @@ impl Relay {
         while passage.fairness.turn_goes_on() {
             match passage.take_message(queue, account) {
                 Taken::Done => moved += 1,
-                Taken::Nothing => passage.fairness.emptied(index),
+                Taken::Nothing => {
+                    passage.fairness.emptied(index);
+                    self.attention.emptied(index);
+                }
                 // The scheduler has ended its turn, and knows why.
                 Taken::NotNow => {}
                 Taken::NotItsTurn => {
                     account.waits_for_turn = true;
                     passage.fairness.emptied(index);
+                    self.attention.waits(index);
                 }
             }
         }
-        if passage.rights_changed {
+        let rights_changed = passage.rights_changed;
+        if moved > 0 {
+            self.attention.wrote(index);
+        }
+        if rights_changed {
             self.news();
         }
         moved
@@ -291,7 +289,7 @@ impl Relay {
                 bell.kick(device.inbound.notifyid());
             }
         }
-        for index in bits(self.sending | self.receiving) {
+        for index in bits(std::mem::take(&mut self.attention.written)) {
             if let Some(vm) = &mut self.vms[index] {
                 for queue in [&mut vm.to_guest, &mut vm.from_guest].into_iter().flatten() {
                     queue.publish();
@@ -317,7 +315,7 @@ impl Relay {
                 journal.append(&Entry::Outbound(cursors[1]));
             }
         }
-        for index in bits(self.sending | self.receiving) {
+        for index in bits(self.attention.written) {
             let Some(vm) = &self.vms[index] else { continue };
             for (number, queue) in [&vm.to_guest, &vm.from_guest].into_iter().enumerate() {
                 if let Some(queue) = queue.as_ref().filter(|queue| queue.is_behind()) {
@@ -352,39 +350,5 @@ impl Relay {
                 }
             }
         }
-    }
-
-    /// Asks everyone to notify. Returns whether something came in meanwhile.
-    fn rearm(&mut self) -> bool {
-        let mut more = false;
-        // Who has a message that must not go yet has nothing to tell.
-        let parked = self.fairness.without_buffer() | self.fairness.rate_limited();
-        for index in bits(self.sending & !parked) {
-            let vm = self.vms[index].as_deref_mut().filter(|vm| !vm.account.waits_for_turn);
-            let queue = vm.and_then(|vm| vm.running()).map(|(_, from_guest)| from_guest);
-            if queue.is_some_and(Queue::arm) {
-                self.fairness.found(index);
-                more = true;
-            } else {
-                self.sending &= !(1 << index);
-            }
-        }
-        for index in bits(self.receiving) {
-            let directory = &self.directory;
-            let waits = |vm: &&mut Vm| !vm.account.waiting.is_empty() || vm.account.view.is_behind(directory);
-            let vm = self.vms[index].as_deref_mut().filter(waits);
-            let queue = vm.and_then(|vm| vm.running()).map(|(to_guest, _)| to_guest);
-            match queue.is_some_and(Queue::arm) {
-                true => more = true,
-                false => self.receiving &= !(1 << index),
-            }
-        }
-        if let Some(device) = &mut self.device {
-            device.outbound.vring().want_interrupts(self.stalled);
-            device.inbound.vring().want_interrupts(true);
-            more |= self.recovered.is_none() && device.inbound.vring().has_used();
-            more |= self.stalled && device.outbound.vring().has_used();
-        }
-        more
     }
 }

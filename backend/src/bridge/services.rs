@@ -147,9 +147,9 @@ impl Relay {
 
     /// A turn has ended: whoever waits for one looks again.
     pub(super) fn wake_waiting_for_turn(&mut self) {
-        for (slot, vm) in (0_u32..).zip(&self.vms) {
+        for (slot, vm) in self.vms.iter().enumerate() {
             if vm.as_ref().is_some_and(|vm| vm.account.waits_for_turn) {
-                self.sending |= 1 << slot;
+                self.attention.may_send(slot);
             }
         }
     }

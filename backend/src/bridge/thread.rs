@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::thread::{Builder, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use event_manager::{EventManager, SubscriberOps};
 use log::{debug, error};
@@ -123,11 +123,17 @@ impl Commands {
 
 impl Bridge {
     /// Starts the thread that joins VMs to this remote. There is no VM yet. What a program before this one has left in the
-    /// state memory is gone on with, once the VMs [are there](Self::settle).
+    /// state memory is gone on with, once the VMs [are there](Self::settle). After a message, the thread looks for more for as
+    /// long as `poll` before it sleeps.
     ///
     /// # Errors
     /// No thread, no event loop, no descriptors or no memory to be had.
-    pub fn start(remote: RemoteCore, policy: Policy, state: State) -> Result<Self, BridgeError> {
+    pub fn start(
+        remote: RemoteCore,
+        policy: Policy,
+        state: State,
+        poll: Duration,
+    ) -> Result<Self, BridgeError> {
         let create = |what| move |source| BridgeError::Create { what, source };
         let wake = Arc::new(EventFd::new(EFD_NONBLOCK).map_err(create("event descriptor"))?);
         let (sender, receiver) = channel();
@@ -135,7 +141,7 @@ impl Bridge {
         let (mut record, saved) = state.core()?;
         let remote = remote.remembered_by(move |saved| record.keep(saved));
         let mut worker =
-            Worker::new(remote, policy, state, receiver, Arc::clone(&wake)).map_err(create("timer"))?;
+            Worker::new(remote, policy, state, poll, receiver, Arc::clone(&wake)).map_err(create("timer"))?;
         worker.recover(saved, Instant::now());
         let mut manager = EventManager::new().map_err(BridgeError::EventLoop)?;
         let id = manager.add_subscriber(worker);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::aliases::Aliases;
 use super::counters::{Counters, Reason};
-use super::directory::View;
+use super::directory::{Directory, View};
 use super::held::Waiting;
 use super::policy::VmPolicy;
 use crate::causes::Causes;
@@ -108,6 +108,12 @@ impl Vm {
     #[inline]
     pub(super) fn running(&mut self) -> Option<(&mut Queue, &mut Queue)> {
         Some((self.to_guest.as_mut()?, self.from_guest.as_mut()?))
+    }
+
+    /// Whether messages can pass, and the guest has made some available.
+    #[inline]
+    pub(super) fn has_something(&self) -> bool {
+        self.to_guest.is_some() && self.from_guest.as_ref().is_some_and(Queue::has_available)
     }
 
     /// The guest has kicked this queue.
@@ -237,6 +243,12 @@ impl Account {
     #[inline]
     pub(super) fn has_told_remote(&self) -> bool {
         self.services.iter().all(|service| service.told)
+    }
+
+    /// Whether messages or announcements wait for the guest.
+    #[inline]
+    pub(super) fn awaits_something(&self, directory: &Directory) -> bool {
+        !self.waiting.is_empty() || self.view.is_behind(directory)
     }
 
     /// Says that a queue is of no use until the driver sets it up anew.

@@ -3,6 +3,7 @@
 //! What it waits for are file descriptors: commands, the guests' kicks, the mailbox, a timer, and what belongs to the
 //! remote's life.
 
+use std::hint;
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
@@ -27,8 +28,18 @@ use crate::log_limit::LogLimit;
 use crate::remote::attach::RpmsgVdev;
 use crate::remote::core::{Change, RemoteCore, SavedCore};
 use crate::remote::mailbox::Mailbox;
+use crate::remote::vring::VringFault;
 use crate::remote::watch::Traffic;
 use crate::rpmsg::address::Slot;
+
+/// How long the bridge goes on before it looks at its descriptors, while there is always something to do: what comes that way
+/// can wait as long, and a system call costs as much as some messages.
+const ATTENDED: Duration = Duration::from_micros(100);
+/// How often it looks at VMs that were asked to kick meanwhile.
+const GLANCE: Duration = Duration::from_micros(10);
+/// What a sweep counts for until the clock is read again, in messages, and how many of these it takes.
+const SWEEP_COSTS: usize = 4;
+const CLOCK: usize = 64;
 
 /// How soon a VM that found no buffer at the remote looks again: some firmware (rpmsg-lite) never tells of consumed
 /// buffers.
@@ -65,14 +76,18 @@ pub(super) struct Worker {
     watched: [Watched; REMOTE_TOKENS.len()],
     /// When a VM that found no buffer looks again.
     stalled_until: Option<Instant>,
+    /// How long to look for more after the last message before going to sleep.
+    poll: Duration,
+    /// When a message was moved last, unless the bridge has slept since.
+    last_moved: Option<Instant>,
     stop: bool,
 }
 
 /// Runs the event loop until the worker is told to stop.
 pub(super) fn run(mut manager: EventManager<Worker>, id: SubscriberId) {
-    let mut more = true;
+    let mut may_sleep = false;
     loop {
-        let timeout = if more { 0 } else { -1 };
+        let timeout = if may_sleep { -1 } else { 0 };
         if let Err(error) = manager.run_with_timeout(timeout) {
             // EINTR is handled below us; anything else would come again at once.
             error!("bridge: event loop: {error}");
@@ -84,8 +99,7 @@ pub(super) fn run(mut manager: EventManager<Worker>, id: SubscriberId) {
         if worker.stop {
             return;
         }
-        let now = Instant::now();
-        more = worker.sweep(now);
+        may_sleep = worker.relay_messages();
         let retired = worker.take_retired_mailbox();
         let deadline = worker.set_timer();
         debug_assert!(deadline.is_ok(), "timer");
@@ -148,6 +162,7 @@ impl Worker {
         remote: RemoteCore,
         policy: Policy,
         state: State,
+        poll: Duration,
         commands: Receiver<Request>,
         wake: Arc<EventFd>,
     ) -> io::Result<Self> {
@@ -164,29 +179,83 @@ impl Worker {
             timer_set: None,
             watched: [None; REMOTE_TOKENS.len()],
             stalled_until: None,
+            poll,
+            last_moved: None,
             stop: false,
         })
     }
 
-    /// Looks at the rings of every device. Returns whether there is more to do.
-    fn sweep(&mut self, now: Instant) -> bool {
-        let (mut more, mut fault) = (false, None);
-        for relay in &mut self.relays {
-            match relay.sweep(now, self.remote.bell()) {
-                Ok(this) => more |= this,
-                Err(found) => fault = Some(found),
+    /// Moves messages until it is time to look at the descriptors. Returns whether everyone has been asked to notify, and
+    /// nothing is left to do: then it is time to wait for them.
+    fn relay_messages(&mut self) -> bool {
+        let start = Instant::now();
+        let (mut now, mut parked, mut glanced) = (start, start, start);
+        let mut done = 0;
+        let may_sleep = loop {
+            let moved = match self.sweep(now) {
+                Ok(moved) => moved,
+                Err(fault) => {
+                    self.ring_broke(fault, now);
+                    break false;
+                }
+            };
+            done += SWEEP_COSTS + moved;
+            if moved > 0 {
+                self.last_moved = Some(now);
             }
+            if done < CLOCK && self.last_moved.is_some() {
+                hint::spin_loop();
+                continue;
+            }
+            done = 0;
+            now = Instant::now();
+            if moved == 0 && self.last_moved.is_none_or(|last| now.duration_since(last) >= self.poll) {
+                self.last_moved = None;
+                break !self.relays.iter_mut().fold(false, |more, relay| relay.rearm() || more);
+            }
+            if now.duration_since(start) >= ATTENDED {
+                break false;
+            }
+            if now.duration_since(parked) >= self.poll {
+                parked = now;
+                self.relays.iter_mut().for_each(Relay::park_idle);
+            }
+            if now.duration_since(glanced) >= GLANCE {
+                glanced = now;
+                self.relays.iter_mut().for_each(Relay::look_at_parked);
+            }
+        };
+        self.look_at_remote(now) && may_sleep
+    }
+
+    /// Looks at the rings of every device. Returns how many messages moved.
+    #[inline]
+    fn sweep(&mut self, now: Instant) -> Result<usize, VringFault> {
+        let mut moved = 0;
+        for relay in &mut self.relays {
+            moved += relay.sweep(now, self.remote.bell())?;
         }
+        Ok(moved)
+    }
+
+    /// The remote has made a vring unusable.
+    #[cold]
+    fn ring_broke(&mut self, fault: VringFault, now: Instant) {
         // Zeros in the place of what is gone make a fault of their own; the cause comes first.
-        let torn = self.remote.look_at_memory(now);
-        more |= torn.is_some() || fault.is_some();
-        let change = torn.or_else(|| self.remote.fault(now, fault?));
+        let change = self.remote.look_at_memory(now).or_else(|| self.remote.fault(now, fault));
         self.remote_changed(change, now);
+    }
+
+    /// What can be seen of the remote by the messages that have passed, or have not. Returns whether its memory is still there.
+    fn look_at_remote(&mut self, now: Instant) -> bool {
+        let torn = self.remote.look_at_memory(now);
+        let is_there = torn.is_none();
+        self.remote_changed(torn, now);
         let retry = self.stalled_until.filter(|due| *due > now).unwrap_or(now + STALL_RETRY);
         self.stalled_until = self.relays.iter().any(|relay| relay.stalled).then_some(retry);
         let traffic = self.relays.iter_mut().map(Relay::traffic).fold(Traffic::default(), Traffic::and);
         self.remote.see(traffic, now);
-        more
+        is_there
     }
 
     /// The relay of this device of the remote, made if there is none yet.

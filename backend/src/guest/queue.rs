@@ -239,6 +239,12 @@ impl Queue {
         self.next == 0 && self.used_elements.read(usize::from(self.size) - 1) == [0, 0]
     }
 
+    /// Whether the guest has made something available that was not taken yet.
+    #[inline]
+    pub fn has_available(&self) -> bool {
+        !self.broken && self.avail.load(1) != self.next
+    }
+
     /// Looks at the next chain without taking it; its bytes can then be read or written. `Ok(None)` if there is none.
     /// A bad chain is reported in the inner result; it is still the next one, to be [completed](Self::complete).
     ///

@@ -8,7 +8,7 @@ mod remote;
 mod tests;
 mod vm;
 
-use std::{ffi::OsString, fmt, os::fd::RawFd, path::PathBuf, str::FromStr};
+use std::{ffi::OsString, fmt, os::fd::RawFd, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use thiserror::Error;
@@ -70,6 +70,12 @@ pub struct Cli {
     /// in the kernel's log, or its end
     #[arg(long, value_name = "MODE", default_value = "kill")]
     seccomp: Seccomp,
+
+    /// How long to look for more after a message before going to sleep, in microseconds, 0 to 1000000. More shortens round
+    /// trips of a guest or a firmware that takes its time, at the cost of a core that is busy meanwhile; 0 leaves it at all times
+    #[arg(long, value_name = "TIME", default_value_t = 50)]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    poll_us: u32,
 
     #[command(subcommand)]
     command: Option<Command>,
@@ -223,6 +229,11 @@ impl Cli {
     /// What becomes of a worker that makes a system call that it does not need.
     pub fn seccomp(&self) -> Seccomp {
         self.seccomp
+    }
+
+    /// How long a bridge looks for more after a message before it goes to sleep.
+    pub fn poll(&self) -> Duration {
+        Duration::from_micros(self.poll_us.into())
     }
 
     /// Decides what is to be done. Reads the configuration file from `sources`, where one is named.

@@ -3,7 +3,7 @@
 use std::io;
 use std::num::TryFromIntError;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -112,38 +112,44 @@ pub(super) fn start(
     plan: &Plan,
     prepared: Vec<Option<PreparedLoopback>>,
     home: &Home,
+    poll: Duration,
 ) -> Result<Vec<Remote>, RemoteError> {
     let Plan { remotes: plans, state, .. } = plan;
-    let is_remembered = state.is_some();
+    let all = Common { home, is_remembered: state.is_some(), poll };
     let presence = |plan: &RemotePlan| match Presence::new(&plan.name) {
         Ok(presence) => Ok(Arc::new(presence)),
         Err(source) => Err(RemoteError::Presence { remote: plan.name.clone(), source }),
     };
     let presences = plans.iter().map(presence).collect::<Result<Vec<_>, _>>()?;
     let parts = plans.iter().zip(prepared).zip(&presences);
-    parts
-        .map(|((plan, prepared), own)| start_one(plan, prepared, own, &presences, (home, is_remembered)))
-        .collect()
+    parts.map(|((plan, prepared), own)| start_one(plan, prepared, own, &presences, &all)).collect()
+}
+
+/// What holds for all remotes.
+struct Common<'a> {
+    home: &'a Home,
+    is_remembered: bool,
+    poll: Duration,
 }
 
 fn start_one(
     plan: &RemotePlan,
     prepared: Option<PreparedLoopback>,
     own: &Arc<Presence>,
-    all: &[Arc<Presence>],
-    (home, is_remembered): (&Home, bool),
+    presences: &[Arc<Presence>],
+    &Common { home, is_remembered, poll }: &Common<'_>,
 ) -> Result<Remote, RemoteError> {
     let (config, softcore) = match (&plan.link, prepared) {
         (LinkPlan::Shared(shared), _) => (shared_link(&plan.name, shared)?, None),
         (LinkPlan::Loopback, prepared) => loopback(&plan.name, prepared.expect("every built-in core is"))?,
     };
-    let after = plan.after.iter().map(|index| Arc::clone(&all[*index])).collect();
+    let after = plan.after.iter().map(|index| Arc::clone(&presences[*index])).collect();
     let config = RemoteConfig { after, is_remembered, ..with_life(config, plan) };
     let core = RemoteCore::new(config, Instant::now()).known_by(Arc::clone(own));
     let core = core.served_by(home.host(&plan.name));
     let state = home.state(&plan.name);
     let state = state.map_err(|source| RemoteError::State { remote: plan.name.clone(), source })?;
-    let bridge = Bridge::start(core, plan.policy.clone(), State::new(state))
+    let bridge = Bridge::start(core, plan.policy.clone(), State::new(state), poll)
         .map_err(|source| RemoteError::Bridge { remote: plan.name.clone(), source })?;
     Ok(Remote { bridge, _softcore: softcore })
 }

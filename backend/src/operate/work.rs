@@ -63,7 +63,7 @@ pub fn work() -> Result<(), WorkError> {
     let not_serving = |found: String| WorkError::NotServing { found };
     let cli = Cli::from_args(handover.arguments).map_err(|error| not_serving(error.to_string()))?;
     start_log(cli.log_level());
-    let seccomp = cli.seccomp();
+    let (seccomp, poll) = (cli.seccomp(), cli.poll());
     let plan = match cli.action(&Sources::of(handover.files))? {
         Action::Serve(plan) => plan,
         other => return Err(not_serving(format!("{other:?}"))),
@@ -76,7 +76,7 @@ pub fn work() -> Result<(), WorkError> {
     sandbox::close(account, seccomp)?;
 
     let ends = home.listen()?;
-    let remotes = remotes::start(&plan, prepared, &home)?;
+    let remotes = remotes::start(&plan, prepared, &home, poll)?;
     let (vm_count, remote_count) = (plan.vms.len(), plan.remotes.len());
     let vms = Arc::new(Vms::new(plan, remotes, home.clone()));
     for kept in home.vms()? {

@@ -136,6 +136,8 @@ pub struct Vring {
     with_remote: Vec<bool>,
     held: u16,
     bogus_used: u64,
+    /// What the remote was told last of whether a kick is wanted.
+    wants_interrupts: Option<bool>,
 }
 
 impl Vring {
@@ -158,6 +160,7 @@ impl Vring {
             with_remote: vec![false; num],
             held: 0,
             bogus_used: 0,
+            wants_interrupts: None,
         }
     }
 
@@ -186,6 +189,7 @@ impl Vring {
             with_remote,
             held,
             bogus_used: 0,
+            wants_interrupts: None,
         }
     }
 
@@ -303,7 +307,11 @@ impl Vring {
 
     /// Tells the remote whether a kick is wanted when it has used buffers. After switching it on, look at the ring
     /// once more: what came in between was not signalled.
+    #[inline]
     pub fn want_interrupts(&mut self, wanted: bool) {
+        if self.wants_interrupts.replace(wanted) == Some(wanted) {
+            return;
+        }
         self.memory.write_u16(self.layout.avail, if wanted { 0 } else { AVAIL_NO_INTERRUPT });
         full();
     }

@@ -30,7 +30,7 @@
 //!
 //! A pass (from one `begin` to the next) gives each VM one turn, so that what was written is soon published. If a pass
 //! has moved nothing, nobody can send: VMs in [`Fairness::without_buffer`] go on when the remote returns a buffer,
-//! those in [`Fairness::rate_limited`] at [`Fairness::next_look`]. Neither is to be asked for a kick meanwhile: its
+//! those over their rate at [`Fairness::next_look`]. Neither is to be asked for a kick meanwhile: its
 //! message is already there.
 //!
 //! # What a victim of flooders can rely on
@@ -275,7 +275,7 @@ impl Fairness {
     }
 
     /// VMs that have a message but must not send it yet.
-    #[inline]
+    #[cfg(test)]
     pub(super) fn rate_limited(&self) -> u128 {
         self.rates.waiting()
     }

@@ -70,7 +70,8 @@ fn started_with(control: impl FnOnce(&Path) -> Option<PathBuf>, more: Option<VmP
     std::thread::spawn(move || channel.serve(move |request, _| kept.carry_out(&worker, request)));
     let home = Home::over(theirs);
     home.listen().unwrap();
-    let remotes = remotes::start(&plan, remotes::prepare(&plan.remotes).unwrap(), &home).unwrap();
+    let remotes =
+        remotes::start(&plan, remotes::prepare(&plan.remotes).unwrap(), &home, Duration::ZERO).unwrap();
     let vms = Vms::new(plan, remotes, home.clone());
     home.vms().unwrap().into_iter().for_each(|kept| vms.serve_again(kept).unwrap());
     Bench { folder, vms, events }

@@ -84,8 +84,9 @@ impl Program {
         }
         loop {
             match self.relay.sweep(now, self.remote.bell()) {
-                Ok(true) => {}
-                Ok(false) => return,
+                Ok(1..) => {}
+                Ok(0) if self.relay.rearm() => {}
+                Ok(0) => return,
                 Err(_) => return world.borrow_mut().vring_broke(),
             }
         }
