@@ -30,6 +30,8 @@ pub(crate) struct Guest<'m> {
     /// Messages written up to here, and made visible up to here.
     written: u16,
     published: u16,
+    /// Messages sent off up to here, when that was last looked at.
+    sent: u16,
     /// Receive buffers made visible up to here.
     reposted: u16,
     /// Number of the next message, and of the next answer.
@@ -66,6 +68,7 @@ impl<'m> Guest<'m> {
             reposted: posted,
             written: tx.available_to(),
             published: tx.available_to(),
+            sent: tx.available_to(),
             number: 0,
             awaited: 0,
             unanswered: 0,
@@ -113,10 +116,14 @@ impl<'m> Guest<'m> {
         true
     }
 
-    /// Whether a buffer is free. The device completes in order, so the ring is full when its oldest entry is not used.
+    /// Whether a buffer is free. The device completes in order, so the ring is full when its oldest entry is not used. As in
+    /// Linux, that is looked at when none is known to be free.
     #[inline]
-    pub(crate) fn has_room(&self) -> bool {
-        self.written.wrapping_sub(self.transmit.used_to()) < self.transmit.size()
+    fn has_room(&mut self) -> bool {
+        if self.written.wrapping_sub(self.sent) == self.transmit.size() {
+            self.sent = self.transmit.used_to();
+        }
+        self.written.wrapping_sub(self.sent) < self.transmit.size()
     }
 
     /// Makes visible what was written, and kicks if that is wanted.
@@ -160,20 +167,17 @@ impl<'m> Guest<'m> {
         self.receive.used_to().wrapping_sub(self.taken)
     }
 
-    /// Takes all answers that have arrived and gives their buffers back. Returns how many there were.
+    /// Takes the answers that have arrived and gives their buffers back. Returns how many there were.
     #[inline]
     pub(crate) fn drain(&mut self) -> u32 {
-        let mut count = 0;
-        while self.arrived() != 0 {
-            self.take();
-            count += 1;
-        }
+        let count = self.arrived();
+        (0..count).for_each(|_| self.take());
         if count != 0 {
             let old = std::mem::replace(&mut self.reposted, self.posted);
             self.receive.available_index.store(self.posted, Ordering::Release);
             self.kick(RX, old, self.posted);
         }
-        count
+        count.into()
     }
 
     /// `rpmsg_recv_single()`: takes the next answer and checks it.
@@ -182,7 +186,9 @@ impl<'m> Guest<'m> {
         let (id, len) = self.receive.used(self.taken);
         let len = usize::try_from(len).expect("a short message");
         self.taken = self.taken.wrapping_add(1);
-        self.want_call();
+        if self.notifications == Notifications::Wanted {
+            self.want_call();
+        }
         let mut message = [0; BUFFER_SIZE];
         let address = self.receive.descriptor(id).addr().0;
         self.area.read(address, &mut message[..len]);

@@ -127,12 +127,12 @@ impl<'m> Remote<'m> {
         self.receiving.waiting()
     }
 
-    /// Takes the messages that have arrived, and writes an answer to each that is for the echo. One for which there is no
-    /// buffer waits. Nothing of that is visible yet. Returns how many were taken.
+    /// Takes up to so many of the messages that have arrived, and writes an answer to each that is for the echo. Those for
+    /// which there is no buffer wait. Nothing of that is visible yet. Returns how many were taken.
     #[inline]
-    pub(crate) fn serve(&mut self) -> u32 {
-        let mut count = 0;
-        while self.receiving.waiting() != 0 && self.sending.waiting() != 0 {
+    pub(crate) fn serve(&mut self, most: u16) -> u32 {
+        let count = self.receiving.waiting().min(self.sending.waiting()).min(most);
+        for _ in 0..count {
             let (id, address, len) = self.receiving.take();
             self.area.read(address, &mut self.message[..len]);
             let header = Header::from_bytes(self.message.first_chunk().expect("a buffer holds a header"));
@@ -149,9 +149,8 @@ impl<'m> Remote<'m> {
                 self.area.write(address, &self.message[..len]);
                 self.sending.give(id, header.message_len());
             }
-            count += 1;
         }
-        count
+        count.into()
     }
 
     /// Makes visible what was given back and what was sent, and rings for those who want to hear of it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::calls;
-use super::sides::Messages;
+use super::sides::{BURST, Messages, Sides};
 use super::world::World;
 use super::{LARGE, SMALL};
 use crate::lean::Notifications;
@@ -29,37 +29,55 @@ pub(super) fn measure(report: &mut Report) {
     idle_vms(report);
 }
 
-/// Of an echo, each of the four ways, with both sides wanting to be told of everything.
+/// The ways that a message and its answer take.
+const WAYS: [(&str, &str); 4] = [
+    ("from_guest", "guest to program"),
+    ("to_remote", "program to remote"),
+    ("from_remote", "remote to program"),
+    ("to_guest", "program to guest"),
+];
+
+/// Of an echo, with both sides wanting to be told of everything. In a burst there is always more for the program to do; in a
+/// stream it is faster than the two sides together, so that it often has little to do at a time.
 fn notifications(report: &mut Report) {
     let world = World::new(1);
     let mut sides = world.sides(Notifications::Wanted);
-    let mut so_far = || {
-        sides.stream(Messages::echo(LARGE), COUNTED);
-        let [kicks, calls] = sides.guests[0].notifications();
-        let [rung, heard] = sides.remote.bells();
-        [kicks, heard, rung, calls]
-    };
-    let mut last = so_far();
-    let counts: Vec<_> = (0..TIMES)
-        .map(|_| {
-            let now = so_far();
-            let before = std::mem::replace(&mut last, now);
-            std::array::from_fn::<_, 4, _>(|way| (now[way] - before[way]) as f64 / f64::from(COUNTED))
-        })
-        .collect();
-    for (way, (name, ends)) in [
-        ("from_guest", "guest to program"),
-        ("to_remote", "program to remote"),
-        ("from_remote", "remote to program"),
-        ("to_guest", "program to guest"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let samples = Samples::new(counts.iter().map(|count| count[way]).collect(), COUNTED);
-        let what = format!("notifications of an echo, {ends}");
+    let counts = counted(&mut sides, |sides| {
+        for number in 0..COUNTED / BURST {
+            sides.burst(Messages::echo(LARGE), number * BURST);
+        }
+        COUNTED / BURST * BURST
+    });
+    for ((name, ends), samples) in WAYS.into_iter().zip(counts) {
+        let what = format!("notifications of an echo in a burst, {ends}");
         report.figure(&format!("notifications_{name}"), &what, Unit::Number, &samples, None);
     }
+    let counts = counted(&mut sides, |sides| {
+        sides.stream(Messages::echo(LARGE), COUNTED);
+        COUNTED
+    });
+    for ((name, ends), samples) in WAYS.into_iter().zip(counts) {
+        let what = format!("notifications of an echo in a stream, {ends}");
+        report.figure(&format!("stream_notifications_{name}"), &what, Unit::Number, &samples, None);
+    }
+}
+
+/// Notifications of a message, each way, while `run` passes as many as it says.
+fn counted(sides: &mut Sides<'_>, mut run: impl FnMut(&mut Sides<'_>) -> u32) -> [Samples; 4] {
+    let mut count = || {
+        let before = so_far(sides);
+        let messages = f64::from(run(sides));
+        let now = so_far(sides);
+        std::array::from_fn::<_, 4, _>(|way| (now[way] - before[way]) as f64 / messages)
+    };
+    let counts: Vec<_> = (0..TIMES).map(|_| count()).collect();
+    std::array::from_fn(|way| Samples::new(counts.iter().map(|count| count[way]).collect(), COUNTED))
+}
+
+fn so_far(sides: &mut Sides<'_>) -> [u64; 4] {
+    let [kicks, calls] = sides.guests[0].notifications();
+    let [rung, heard] = sides.remote.bells();
+    [kicks, heard, rung, calls]
 }
 
 /// Of an echo, with both sides looking by themselves.

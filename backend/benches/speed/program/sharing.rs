@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::SMALL;
-use super::sides::{Messages, Sides};
+use super::sides::{Messages, SERVED, Sides};
 use super::world::World;
 use crate::lean::Notifications;
 use crate::repeat::{Samples, a_few_times, each};
@@ -55,7 +55,7 @@ fn victim(sides: &mut Sides<'_>, flooders: &mut impl Iterator<Item = usize>) -> 
     sides.guests[0].publish();
     while sides.guests[0].arrived() == 0 {
         flooders.next().into_iter().for_each(|flooder| fill(sides, flooder));
-        sides.remote.serve();
+        sides.remote.serve(SERVED);
         sides.remote.publish();
     }
     let time = start.elapsed();
@@ -75,7 +75,7 @@ fn flood(sides: &mut Sides<'_>, flooders: &Range<usize>) -> Duration {
     while start.elapsed() < WINDOW {
         flooders.clone().for_each(|flooder| {
             fill(sides, flooder);
-            sides.remote.serve();
+            sides.remote.serve(SERVED);
             sides.remote.publish();
         });
     }
@@ -120,7 +120,7 @@ fn bad_receiver(report: &mut Report) {
     while asked < ASKED {
         asked += usize::from(Messages::echo(SMALL).put(&mut sides.guests[0], 0));
         sides.guests[0].publish();
-        sides.remote.serve();
+        sides.remote.serve(SERVED);
         sides.remote.publish();
     }
     let what = "3 flooders: the same beside a VM that takes nothing";

@@ -19,6 +19,9 @@ pub(super) const HERE: u32 = 1024;
 /// Messages of a burst: as many as the remote core has buffers.
 pub(super) const BURST: u32 = 256;
 
+/// Messages that the remote core takes before it gives their buffers back, while there are more.
+pub(super) const SERVED: u16 = 32;
+
 /// Which messages.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Messages {
@@ -69,7 +72,7 @@ impl Sides<'_> {
             remote.hear();
             remote.waiting() != 0
         });
-        remote.serve();
+        remote.serve(1);
         remote.publish();
         spin_until("answer", || guest.arrived() != 0);
         guest.drain();
@@ -97,7 +100,7 @@ impl Sides<'_> {
         guests.iter_mut().for_each(Guest::publish);
         spin_until("messages at the remote", || remote.waiting() == all);
         let mut time = start.elapsed();
-        assert_eq!(remote.serve(), u32::from(all), "messages of a burst");
+        assert_eq!(remote.serve(all), u32::from(all), "messages of a burst");
         let start = Instant::now();
         remote.publish();
         if messages.echo {
@@ -137,7 +140,7 @@ impl Sides<'_> {
     /// go.
     pub(super) fn carry(&mut self, echo: bool) -> u32 {
         self.remote.hear();
-        let served = self.remote.serve();
+        let served = self.remote.serve(SERVED);
         self.remote.publish();
         let answers: u32 = self.guests.iter_mut().map(Guest::drain).sum();
         if echo { answers } else { served }
