@@ -1,12 +1,12 @@
 //! What a message costs with many VMs, many endpoints and many services, and how long a VM is told of services.
 
 use super::SMALL;
-use super::load::burst;
+use super::load::{burst, stream};
 use super::sides::Messages;
 use super::stepped::SERVICES;
 use super::world::World;
 use crate::lean::Notifications;
-use crate::repeat::{Samples, a_few_times, repeat};
+use crate::repeat::a_few_times;
 use crate::report::{Report, Unit};
 
 /// Numbers of VMs.
@@ -30,23 +30,17 @@ fn vms(report: &mut Report, count: u8) {
     let world = World::new(count);
     let mut sides = world.sides(Notifications::Unwanted);
     let of = if count == 1 { "1 VM".to_owned() } else { format!("{count} VMs") };
-    let what = format!("echo of 16 bytes, {of}, cost in a burst");
+    let what = format!("echo of 16 bytes, {of}, in a burst");
     let cost = burst(&what, &mut sides, Messages::echo(SMALL));
     report.figure(&format!("echo_cost_{count}_vms"), &what, Unit::Nanoseconds, &cost, None);
     for (name, what, messages) in [
-        ("one_way", "messages of 16 bytes to the remote", Messages::one_way(SMALL)),
-        ("echo", "echoes of 16 bytes", Messages::echo(SMALL)),
+        ("one_way", "16 bytes to the remote", Messages::one_way(SMALL)),
+        ("echo", "echo of 16 bytes", Messages::echo(SMALL)),
     ] {
         let what = format!("{what}, {of}, in a stream");
-        let (before, mut total) = (world.program_time(), 0_u64);
-        let time = repeat(&what, |operations| {
-            total += u64::from(operations);
-            sides.stream(messages, operations)
-        });
-        sides.settle();
+        let (time, used) = stream(&what, &world, &mut sides, messages);
         let rate = time.map(|nanoseconds| 1e9 / nanoseconds);
         report.figure(&format!("{name}_rate_{count}_vms"), &what, Unit::PerSecond, &rate, None);
-        let used = Samples::one((world.program_time() - before).as_secs_f64() * 1e9 / total as f64);
         let what = format!("{what}, processor time");
         report.figure(&format!("{name}_cpu_{count}_vms"), &what, Unit::Nanoseconds, &used, None);
     }
@@ -57,7 +51,7 @@ fn endpoints(report: &mut Report) {
     let world = World::new(1);
     let mut sides = world.sides(Notifications::Unwanted);
     for endpoints in ENDPOINTS {
-        let what = format!("echo of 16 bytes, {endpoints} endpoints, cost in a burst");
+        let what = format!("echo of 16 bytes, {endpoints} endpoints, in a burst");
         let cost = burst(&what, &mut sides, Messages { endpoints, ..Messages::echo(SMALL) });
         report.figure(&format!("echo_cost_{endpoints}_endpoints"), &what, Unit::Nanoseconds, &cost, None);
     }
@@ -72,7 +66,7 @@ fn services(report: &mut Report, count: usize) {
     let mut sides = world.sides(Notifications::Unwanted);
     // All those that do not answer are behind the first three.
     let services = u32::try_from(count).expect("few services") - 3;
-    let what = format!("16 bytes to the remote, {count} services, cost in a burst");
+    let what = format!("16 bytes to the remote, {count} services, in a burst");
     let cost = burst(&what, &mut sides, Messages { services, ..Messages::one_way(SMALL) });
     report.figure(&format!("one_way_cost_{count}_services"), &what, Unit::Nanoseconds, &cost, None);
 }

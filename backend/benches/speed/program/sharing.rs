@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::SMALL;
-use super::sides::{Messages, SERVED, Sides};
+use super::sides::{Messages, Sides};
 use super::world::World;
 use crate::lean::Notifications;
 use crate::repeat::{Samples, a_few_times, each};
@@ -14,6 +14,8 @@ use crate::report::{Report, Unit};
 const FLOOD: Messages = Messages { payload: 64, echo: false, endpoints: 1, services: 1 };
 /// VMs, of which the first is the victim.
 pub(crate) const VMS: u8 = 64;
+/// Messages that the remote core takes before it gives their buffers back: an answer does not wait behind all the others.
+const SERVED: u16 = 32;
 /// Round trips of the victim.
 const ROUND_TRIPS: usize = 21 * 400;
 /// How long it is counted who gets how much.

@@ -19,9 +19,6 @@ pub(super) const HERE: u32 = 1024;
 /// Messages of a burst: as many as the remote core has buffers.
 pub(super) const BURST: u32 = 256;
 
-/// Messages that the remote core takes before it gives their buffers back, while there are more.
-pub(super) const SERVED: u16 = 32;
-
 /// Which messages.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Messages {
@@ -140,7 +137,7 @@ impl Sides<'_> {
     /// go.
     pub(super) fn carry(&mut self, echo: bool) -> u32 {
         self.remote.hear();
-        let served = self.remote.serve(SERVED);
+        let served = self.remote.serve(u16::MAX);
         self.remote.publish();
         let answers: u32 = self.guests.iter_mut().map(Guest::drain).sum();
         if echo { answers } else { served }
