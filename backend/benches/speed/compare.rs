@@ -12,7 +12,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::repeat::Spread;
-use super::report::{FORMAT, Figure, Machine, Report, Unit, readable_ratio};
+use super::report::{FORMAT, Figure, Machine, Report, RoundTrip, Unit, readable_ratio};
 
 /// Why there is nothing to compare with.
 #[derive(Debug, Error)]
@@ -48,64 +48,83 @@ pub(crate) fn read(path: &Path) -> Result<Report, CompareError> {
 
 /// Prints both runs side by side.
 pub(crate) fn print(old: &Report, new: &Report) {
-    let name = |Machine { processor, kernel, load }: &Machine| format!("{processor}, Linux {kernel}, load {load}");
+    let name =
+        |Machine { processor, kernel, load }: &Machine| format!("{processor}, Linux {kernel}, load {load}");
     println!("\nbefore: {}\nnow:    {}", name(&old.machine), name(&new.machine));
-    println!("{:62} {:>11} {:>11} {:>11} {:>11}", "", "before", "now", ": limit", ": limit");
+    println!("{:66} {:>11} {:>11} {:>11} {:>11}", "", "before", "now", ": limit", ": limit");
     for figure in new.floors.iter().chain(&new.figures) {
-        let Some(before) = old.find(&figure.name) else {
-            line(&figure.what, figure.unit, None, &Held::figure(new, figure));
-            continue;
-        };
-        line(&figure.what, figure.unit, Some(&Held::figure(old, before)), &Held::figure(new, figure));
+        let before = old.find(&figure.name).map(|before| Held::figure(old, before));
+        line(&figure.what, figure.unit, before.as_ref(), &Held::figure(new, figure));
     }
     for trip in &new.round_trips {
         let before = old.round_trips.iter().find(|other| other.name == trip.name);
-        let held = |report, limit: &Option<String>, spread| Held::new(report, limit.as_deref(), spread);
-        let before = before.map(|before| held(old, &before.limit, &before.times.together));
-        line(&trip.what, Unit::Nanoseconds, before.as_ref(), &held(new, &trip.limit, &trip.times.together));
+        let before = before.map(|before| Held::round_trip(old, before));
+        line(&trip.what, Unit::Nanoseconds, before.as_ref(), &Held::round_trip(new, trip));
     }
     println!("> and <: more and less than before, by more than the repetitions are apart");
 }
 
-/// A figure, and its ratio to its limit.
+/// A figure beside its limit.
 struct Held {
     median: f64,
-    ratio: Option<Spread>,
+    /// The median against that of the limit.
+    ratio: f64,
+    /// How far that may be off.
+    doubt: f64,
 }
 
 impl Held {
-    fn figure(report: &Report, figure: &Figure) -> Self {
-        match figure.unit {
-            Unit::Nanoseconds => Held::new(report, figure.limit.as_deref(), &figure.spread),
-            // A rate is a time the other way round, and a count is comparable as it is.
-            Unit::PerSecond => Held::new_rate(report, &figure.spread),
-            Unit::Number => Held { median: figure.spread.median, ratio: Some(figure.spread) },
+    fn figure(report: &Report, Figure { unit, limit, spread, .. }: &Figure) -> Self {
+        let limit = limit_of(report, limit.as_deref());
+        match (unit, limit) {
+            (Unit::Nanoseconds, Some(limit)) => Held::new(spread, limit.median, limit),
+            // A rate is a time the other way round.
+            (Unit::PerSecond, Some(limit)) => Held::new(spread, 1e9 / limit.median, limit),
+            (Unit::Number, _) | (_, None) => {
+                Held { median: spread.median, ratio: spread.median, doubt: spread.width() }
+            }
         }
     }
 
-    fn new(report: &Report, limit: Option<&str>, spread: &Spread) -> Self {
-        let limit = limit.map_or_else(|| first(report), |limit| report.median(limit));
-        Held { median: spread.median, ratio: Some(spread.per(limit)) }
+    fn round_trip(report: &Report, RoundTrip { limit, times, .. }: &RoundTrip) -> Self {
+        let spread = &times.together;
+        match limit_of(report, limit.as_deref()) {
+            Some(limit) => Held::new(spread, limit.median, limit),
+            None => Held { median: spread.median, ratio: spread.median, doubt: spread.width() },
+        }
     }
 
-    fn new_rate(report: &Report, spread: &Spread) -> Self {
-        Held { median: spread.median, ratio: Some(spread.per(1e9 / first(report))) }
+    fn new(spread: &Spread, unit: f64, limit: &Spread) -> Self {
+        let ratio = spread.median / unit;
+        Held {
+            median: spread.median,
+            ratio,
+            doubt: spread.width() / unit + ratio * limit.width() / limit.median,
+        }
     }
 }
 
-fn first(report: &Report) -> f64 {
-    report.floors.first().map_or(1.0, |floor| floor.spread.median)
+/// The limit of this name, or else the first of the floors.
+fn limit_of<'r>(report: &'r Report, limit: Option<&str>) -> Option<&'r Spread> {
+    let limit = limit.and_then(|name| report.find(name)).or(report.floors.first());
+    limit.map(|limit| &limit.spread)
 }
 
 fn line(what: &str, unit: Unit, before: Option<&Held>, now: &Held) {
-    let figure = |held: Option<&Held>| held.map_or_else(String::new, |held| unit.readable(held.median));
-    let ratio = |held: Option<&Held>| readable_ratio(held.and_then(|held| held.ratio).map(|ratio| ratio.median));
-    let mark = match (before.and_then(|before| before.ratio), now.ratio) {
-        (Some(before), Some(now)) if (now.median - before.median).abs() > before.width().max(now.width()) => {
-            if now.median > before.median { ">" } else { "<" }
-        }
-        _ => "",
-    };
-    let (old, new) = (figure(before), figure(Some(now)));
-    println!("{what:62} {old:>11} {new:>11} {:>11} {:>11} {mark}", ratio(before), ratio(Some(now)));
+    let (mut old, mut old_ratio, mut mark) = (String::new(), None, "new");
+    if let Some(before) = before {
+        (old, old_ratio) = (unit.readable(before.median), Some(before.ratio));
+        let moved = now.ratio - before.ratio;
+        mark = match moved.abs() > before.doubt.max(now.doubt) {
+            true if moved > 0.0 => ">",
+            true => "<",
+            false => "",
+        };
+    }
+    let (new, ratio) = (unit.readable(now.median), Some(now.ratio));
+    println!(
+        "{what:66} {old:>11} {new:>11} {:>11} {:>11} {mark}",
+        readable_ratio(old_ratio),
+        readable_ratio(ratio)
+    );
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use plotters::coord::ranged1d::{NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::prelude::*;
 
+use super::program::VMS;
 use super::report::{Report, RoundTrip};
 
 /// Pixels.
@@ -24,9 +25,12 @@ pub(crate) fn latency(report: &Report, path: &Path) -> Result<(), Failed> {
     ];
     let drawn: Vec<_> = trips
         .into_iter()
-        .filter_map(|(name, legend, color)| Some((report.round_trips.iter().find(|trip| trip.name == name)?, legend, color)))
+        .filter_map(|(name, legend, color)| {
+            Some((report.round_trips.iter().find(|trip| trip.name == name)?, legend, color))
+        })
         .collect();
-    let microseconds = || drawn.iter().flat_map(|(trip, ..)| trip.times.curve.iter().map(|(_, time)| time / 1e3));
+    let microseconds =
+        || drawn.iter().flat_map(|(trip, ..)| trip.times.curve.iter().map(|(_, time)| time / 1e3));
     let least = microseconds().fold(f64::INFINITY, f64::min);
     let most = microseconds().fold(0.0, f64::max);
     let rarest = drawn.iter().map(|(trip, ..)| rareness_of(trip)).fold(1.0, f64::max);
@@ -70,10 +74,10 @@ fn rareness_of(trip: &RoundTrip) -> f64 {
 }
 
 /// How many messages there are a second, by the number of VMs that send them.
-pub(crate) fn throughput(report: &Report, vms: &[u8], path: &Path) -> Result<(), Failed> {
+pub(crate) fn throughput(report: &Report, path: &Path) -> Result<(), Failed> {
     let kinds = [("one_way", "to the remote core", BLUE), ("echo", "to the remote core and back", RED)];
     let rates = |kind: &str| -> Vec<(f64, f64)> {
-        vms.iter()
+        VMS.iter()
             .filter_map(|count| {
                 let figure = report.find(&format!("{kind}_rate_{count}_vms"))?;
                 Some((f64::from(*count), figure.spread.median / 1e6))
@@ -82,7 +86,7 @@ pub(crate) fn throughput(report: &Report, vms: &[u8], path: &Path) -> Result<(),
     };
     let drawn = kinds.map(|(kind, legend, color)| (rates(kind), legend, color));
     let most = drawn.iter().flat_map(|(rates, ..)| rates).map(|(_, rate)| *rate).fold(0.0, f64::max);
-    let last = vms.last().copied().map_or(1.0, f64::from);
+    let last = VMS.last().copied().map_or(1.0, f64::from);
     let area = SVGBackend::new(path, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)

@@ -77,14 +77,6 @@ impl Spread {
     pub(crate) fn width(&self) -> f64 {
         self.upper_quartile - self.lower_quartile
     }
-
-    /// As multiples of something.
-    pub(crate) fn per(&self, unit: f64) -> Self {
-        let Spread { minimum, lower_quartile, median, upper_quartile, maximum, repetitions } = *self;
-        let [minimum, lower_quartile, median, upper_quartile, maximum] =
-            [minimum, lower_quartile, median, upper_quartile, maximum].map(|value| value / unit);
-        Spread { minimum, lower_quartile, median, upper_quartile, maximum, repetitions }
-    }
 }
 
 /// Repeats a measurement. `run` does so many operations and says how long they took; the first runs warm up and find out how

@@ -22,6 +22,7 @@ mod sides;
 mod stepped;
 mod world;
 
+pub(crate) use scale::VMS;
 pub(crate) use sharing::VMS as FLOODED_VMS;
 
 use crate::report::Report;
