@@ -99,6 +99,7 @@ fn house() -> &'static House {
             RemoteCore::new(remote, Instant::now()),
             Policy::default(),
             State::forgetful().expect("memory"),
+            Duration::from_micros(50),
         )
         .expect("a bridge");
         let add = |name: &str, slot| {

@@ -131,6 +131,9 @@ impl Aliases {
     /// Tells the journal of the entries that were made.
     #[inline]
     pub(super) fn log(&mut self, journal: &mut Journal) {
+        if self.unlogged.is_empty() {
+            return;
+        }
         for (slot, entry, address) in self.unlogged.drain(..) {
             journal.append(&Entry::Alias { slot, entry, address });
         }

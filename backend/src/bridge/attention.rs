@@ -125,6 +125,7 @@ impl Relay {
         if !self.is_settled() {
             return false;
         }
+        self.commit();
         let mut more = self.park(u128::MAX);
         if let Some(device) = &mut self.device {
             device.outbound.vring().want_interrupts(self.stalled);

@@ -1,7 +1,7 @@
 //! A relay on a test bench: guests and a remote core in this thread, stepped by hand.
 //!
-//! For the tests of this room and for the fuzz targets (`backend/fuzz`, built with `--cfg fuzzing`); no part of the
-//! program. What a guest can rely on is checked here, in [`Guest::receive`].
+//! For the tests of this room, for the fuzz targets (`backend/fuzz`, built with `--cfg fuzzing`) and for the benchmark of the
+//! relay (feature `bench`); no part of the program. What a guest can rely on is checked here, in [`Guest::receive`].
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -27,7 +27,7 @@ use crate::remote::memory::Access;
 use crate::remote::vring::VringFault;
 use crate::rpmsg::address::Slot;
 use crate::rpmsg::{Announcement, HEADER_LEN, Header, NAME_SERVICE_ADDRESS, VIRTIO_RPMSG_F_NS};
-use crate::softcore::{Config, Memory, SoftCore};
+use crate::softcore::{Config, Memory, Served, SoftCore};
 
 /// Entries of a guest's queues.
 const ENTRIES: u16 = 64;
@@ -308,17 +308,26 @@ impl Bench {
     /// # Errors
     /// A vring that the remote has made unusable.
     pub fn try_sweep(&mut self) -> Result<(), VringFault> {
-        for vm in 0..self.guests.len() {
-            for index in QueueIndex::ALL {
-                self.relay.kicked(self.slots[vm], index);
-            }
-        }
+        self.kick();
         loop {
             while self.relay.sweep(self.now, self.remote.bell())? > 0 {}
             if !self.relay.rearm() {
                 return Ok(());
             }
         }
+    }
+
+    /// All guests kick.
+    pub fn kick(&mut self) {
+        for slot in &self.slots {
+            QueueIndex::ALL.iter().for_each(|index| self.relay.kicked(*slot, *index));
+        }
+    }
+
+    /// One turn of a relay that is awake anyway: nobody has to kick, and nobody is asked to.
+    #[inline(never)]
+    pub fn poll(&mut self) {
+        while self.relay.sweep(self.now, self.remote.bell()).unwrap() > 0 {}
     }
 
     /// The remote has made a vring unusable.
@@ -348,6 +357,14 @@ impl Bench {
         busy |= !bells.is_empty();
         self.doorbell.write_all(&bells).unwrap();
         busy
+    }
+
+    /// The remote serves until it has nothing to do. It stays awake, and nobody has to ring.
+    pub fn poll_core(&mut self) {
+        while let Served { received, sent, .. } = self.core.serve_once()
+            && received + sent > 0
+        {}
+        self.core.bells().clear();
     }
 
     /// Both in turn until neither has anything to do.

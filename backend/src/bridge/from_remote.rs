@@ -22,7 +22,10 @@ impl Relay {
     /// Takes up to `most` messages out of the remote's vring. Returns how many there were.
     pub(super) fn take_from_remote(&mut self, now: Instant, most: usize) -> Result<usize, VringFault> {
         let mut moved = 0;
-        for _ in 0..most {
+        if !self.device.as_mut().is_some_and(|device| device.inbound.vring().has_used()) {
+            return Ok(0);
+        }
+        while moved < most {
             let Some(device) = &mut self.device else { break };
             match device.inbound.take()? {
                 None => break,

@@ -29,7 +29,7 @@
 
 mod aliases;
 mod attention;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, fuzzing, feature = "bench"))]
 pub mod bench;
 pub mod counters;
 mod desk;

@@ -33,11 +33,9 @@ use crate::rpmsg::ServiceName;
 use crate::rpmsg::address::{Session, Slot};
 use crate::torn;
 
-/// Messages taken from the remote before the VMs have their turns.
+/// Messages of either direction before they are published: more are hardly cheaper, and whoever gets them has to wait for the
+/// last.
 const BATCH: usize = 32;
-/// Messages before the event loop gets to look at everything else: a VM that has just kicked waits no longer, however
-/// busy the others are.
-const SWEEP: usize = 256;
 
 /// The mailbox of a remote that is attached.
 pub(super) type Bell<'a> = Option<&'a mut dyn Mailbox>;
@@ -161,8 +159,8 @@ impl Relay {
         self.vms.iter().flatten().any(|vm| vm.account.is_in_session())
     }
 
-    /// Moves messages until nothing is left to do or it is time to look at other things. `bell` is rung for the remote;
-    /// there is none while it is not attached. Returns how many messages moved: [`SWEEP`] or more if there may be more.
+    /// Moves a batch of messages in each direction. `bell` is rung for the remote; there is none while it is not attached.
+    /// Returns how many messages moved.
     ///
     /// # Errors
     /// A vring that the remote has made unusable.
@@ -173,22 +171,23 @@ impl Relay {
         if let Some(device) = &mut self.device {
             device.inbound.vring().want_interrupts(false);
         }
-        let mut total = 0;
-        while total < SWEEP {
-            let moved = self.round(now);
-            // Also what was moved before a fault: the guests' rings are sound.
+        let moved = self.relay_batch(now);
+        // Also what was moved before a fault: the guests' rings are sound.
+        if moved != Ok(0) || self.attention.written != 0 || self.has_unpublished() {
             self.publish(&mut bell);
-            let moved = moved?;
-            total += moved;
-            if moved == 0 {
-                break;
-            }
         }
-        Ok(total)
+        moved
     }
 
-    /// One batch of everything. Returns how many messages moved.
-    fn round(&mut self, now: Instant) -> Result<usize, VringFault> {
+    /// Whether the remote does not see yet what it was given.
+    #[inline]
+    fn has_unpublished(&mut self) -> bool {
+        self.device
+            .as_mut()
+            .is_some_and(|device| device.inbound.vring().is_behind() || device.outbound.vring().is_behind())
+    }
+
+    fn relay_batch(&mut self, now: Instant) -> Result<usize, VringFault> {
         self.look_at_watched();
         let most = if self.awaits_queues() { 0 } else { BATCH };
         let taken = self.take_from_remote(now, most)?;
@@ -206,12 +205,28 @@ impl Relay {
         }
         moved += self.say_farewells();
         moved += self.serve_desks(now);
-        self.fairness.begin(self.attention.sending, now);
-        while let Some(index) = self.fairness.next() {
-            moved += self.take_from_guest(index, now);
+        Ok(moved + self.take_from_guests(now))
+    }
+
+    /// A batch of what the guests send. Returns how many messages moved.
+    fn take_from_guests(&mut self, now: Instant) -> usize {
+        if self.attention.sending == 0 && !self.fairness.is_occupied() {
+            return 0;
+        }
+        let (mut moved, mut before) = (0, None);
+        // A few VMs may have several turns each: nobody waits meanwhile.
+        while before != Some(moved) && moved < BATCH {
+            before = Some(moved);
+            self.fairness.begin(self.attention.sending, now);
+            while let Some(index) = self.fairness.next() {
+                moved += self.take_from_guest(index, now);
+            }
+            if self.attention.sending == 0 {
+                break;
+            }
         }
         self.stalled |= self.fairness.without_buffer() != 0;
-        Ok(moved)
+        moved
     }
 
     /// One VM's turn. Returns how many messages moved.
@@ -308,12 +323,14 @@ impl Relay {
     pub(super) fn commit(&mut self) {
         let journal = &mut self.journal;
         if let Some(device) = &mut self.device {
-            let cursors = [device.inbound.vring().cursor(), device.outbound.vring().cursor()];
-            if cursors != self.logged {
-                self.logged = cursors;
-                journal.append(&Entry::Inbound(cursors[0]));
-                journal.append(&Entry::Outbound(cursors[1]));
+            let [inbound, outbound] = [device.inbound.vring().cursor(), device.outbound.vring().cursor()];
+            if inbound != self.logged[0] {
+                journal.append(&Entry::Inbound(inbound));
             }
+            if outbound != self.logged[1] {
+                journal.append(&Entry::Outbound(outbound));
+            }
+            self.logged = [inbound, outbound];
         }
         for index in bits(self.attention.written) {
             let Some(vm) = &self.vms[index] else { continue };

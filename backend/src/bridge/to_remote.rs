@@ -62,9 +62,7 @@ impl Passage<'_> {
                 return Taken::Nothing;
             }
         }
-        let mut bytes = [0; HEADER_LEN];
-        queue.read(0, &mut bytes);
-        let header = Header::from_bytes(&bytes);
+        let header = Header::from_bytes(&queue.read_array());
         if let Err(error) = header.check(queue.chain_len()) {
             return self.refuse(queue, account, Reason::BadHeader, None, &error);
         }

@@ -95,7 +95,8 @@ impl Default for Chain {
 }
 
 impl Chain {
-    /// Collects the chain that starts at `head` of a table of `size` descriptors.
+    /// Collects the chain that starts at `head`, which is below `size`, of a table of `size` descriptors.
+    #[inline]
     pub(super) fn walk(
         &mut self,
         table: &Table<[u64; 2]>,
@@ -103,15 +104,25 @@ impl Chain {
         size: u16,
         direction: Direction,
     ) -> Result<(), ChainError> {
+        let first = Descriptor::read(table, head);
         self.count = 0;
         self.len = 0;
+        if first.flags & (FLAG_NEXT | FLAG_INDIRECT) == 0 {
+            return self.push(table.memory(), first, direction);
+        }
+        self.walk_on(table, first, size, direction)
+    }
+
+    /// The same from the first descriptor on, which is not the only one.
+    fn walk_on(
+        &mut self,
+        table: &Table<[u64; 2]>,
+        mut descriptor: Descriptor,
+        size: u16,
+        direction: Direction,
+    ) -> Result<(), ChainError> {
         let memory = table.memory();
-        let mut index = head;
         loop {
-            if index >= size {
-                return Err(ChainError::Index { found: index, len: usize::from(size) });
-            }
-            let descriptor = Descriptor::read(table, index);
             if descriptor.flags & FLAG_INDIRECT != 0 {
                 return self.walk_indirect(memory, descriptor, direction);
             }
@@ -119,7 +130,11 @@ impl Chain {
             if descriptor.flags & FLAG_NEXT == 0 {
                 return Ok(());
             }
-            index = descriptor.next;
+            let index = descriptor.next;
+            if index >= size {
+                return Err(ChainError::Index { found: index, len: usize::from(size) });
+            }
+            descriptor = Descriptor::read(table, index);
         }
     }
 
@@ -179,6 +194,12 @@ impl Chain {
         self.count += 1;
         self.len = self.len.saturating_add(len);
         Ok(())
+    }
+
+    /// The first buffer, if it has so many bytes.
+    #[inline]
+    pub(super) fn first(&self, len: usize) -> Option<&Fragment> {
+        self.fragments[..self.count].first().filter(|first| first.len() as usize >= len)
     }
 
     /// Length of all buffers together, in bytes.

@@ -144,6 +144,22 @@ impl GuestMemory {
         unsafe { VolatileSlice::new(fragment.pointer, fragment.len as usize) }
     }
 
+    /// The first bytes of a fragment, which must have as many, each read once. The fragment must come from this generation.
+    #[inline]
+    pub(super) fn read_array<const N: usize>(&self, fragment: &Fragment) -> [u8; N] {
+        assert!(N <= fragment.len as usize, "bytes within the fragment");
+        // SAFETY: checked above; as in `bytes`. An array of bytes needs no alignment, and any bytes are one.
+        unsafe { fragment.pointer.cast::<[u8; N]>().read_volatile() }
+    }
+
+    /// Writes the first bytes of a fragment, which must have as many. The fragment must come from this generation.
+    #[inline]
+    pub(super) fn write_array<const N: usize>(&self, fragment: &Fragment, bytes: [u8; N]) {
+        assert!(N <= fragment.len as usize, "bytes within the fragment");
+        // SAFETY: as in `read_array`.
+        unsafe { fragment.pointer.cast::<[u8; N]>().write_volatile(bytes) }
+    }
+
     /// A table of `len` little-endian fields at `address`; `None` if it is not all in one region or not aligned.
     pub(super) fn table<T: Field>(self: &Arc<Self>, address: u64, len: usize) -> Option<Table<T>> {
         let bytes = u64::try_from(len.checked_mul(size_of::<T>())?).ok()?;

@@ -307,6 +307,34 @@ impl Queue {
         self.chain.pieces(start, len).map(|fragment| memory.bytes(&fragment))
     }
 
+    /// The chain's first bytes, each read once; zeros where it has fewer.
+    #[inline]
+    pub fn read_array<const N: usize>(&self) -> [u8; N] {
+        let Some(first) = self.chain.first(N) else {
+            let mut bytes = [0; N];
+            self.read(0, &mut bytes);
+            return bytes;
+        };
+        #[cfg(test)]
+        crate::copied::add(N);
+        self.descriptors.memory().read_array(first)
+    }
+
+    /// Writes the chain's first bytes, for as many of which there must be room.
+    #[inline]
+    pub fn write_array<const N: usize>(&self, bytes: [u8; N]) {
+        let Some(first) = self.chain.first(N) else {
+            self.write(0, &bytes);
+            return;
+        };
+        #[cfg(test)]
+        {
+            crate::crash::point();
+            crate::copied::add(N);
+        }
+        self.descriptors.memory().write_array(first, bytes);
+    }
+
     /// Copies the chain's bytes from `start` on, each read once. Returns how many there were.
     #[inline]
     pub fn read(&self, start: usize, target: &mut [u8]) -> usize {

@@ -228,6 +228,9 @@ impl Outbound {
     /// A vring that the remote has made unusable.
     #[inline]
     pub fn reclaim(&mut self, mut returned: impl FnMut(u16)) -> Result<(), VringFault> {
+        if !self.vring.has_used() {
+            return Ok(());
+        }
         while let Some(used) = self.vring.take_used()? {
             self.free.push(used.id);
             returned(used.id);

@@ -242,10 +242,16 @@ impl Vring {
         self.next_avail = self.next_avail.wrapping_add(1);
     }
 
+    /// Whether something was given that the remote does not see yet.
+    #[inline]
+    pub fn is_behind(&self) -> bool {
+        self.published != self.next_avail
+    }
+
     /// Makes everything given visible to the remote. Returns whether it wants a kick for it.
     #[inline]
     pub fn publish(&mut self) -> bool {
-        if self.published == self.next_avail {
+        if !self.is_behind() {
             return false;
         }
         before_publish();

@@ -60,6 +60,9 @@ impl Directory {
     /// Tells the journal of the desks that have changed.
     #[inline]
     pub(in crate::bridge) fn log_desks(&mut self, journal: &mut Journal) {
+        if self.touched.is_empty() {
+            return;
+        }
         for service in self.touched.drain(..) {
             let desk = self.services.get_mut(service).and_then(|service| service.desk.as_mut());
             let Some(desk) = desk else { continue };

@@ -175,8 +175,12 @@ impl Fairness {
     /// Begins the turn of the next VM. `None` ends the pass.
     #[inline]
     pub(super) fn next(&mut self) -> Option<usize> {
-        let able = self.ready & !self.rates.waiting() & self.shares.able();
-        let next = self.turns.next(able, self.shares.waiting());
+        let next = if self.turns.is_left(self.ready) {
+            let able = self.ready & !self.rates.waiting() & self.shares.able();
+            self.turns.next(able, self.shares.waiting())
+        } else {
+            None
+        };
         if next.is_none() {
             self.turns.end_pass(self.without_buffer());
         }
@@ -268,10 +272,17 @@ impl Fairness {
         self.shares.owner(buffer) == Some(slot)
     }
 
+    /// Whether the last pass began with any VM.
+    #[inline]
+    pub(super) fn is_occupied(&self) -> bool {
+        self.ready != 0
+    }
+
     /// VMs that wait for a buffer.
     #[inline]
     pub(super) fn without_buffer(&self) -> u128 {
-        self.ready & !self.emptied & !self.rates.waiting() & !self.shares.able()
+        let waiting = self.ready & !self.emptied & !self.rates.waiting();
+        if waiting == 0 { 0 } else { waiting & !self.shares.able() }
     }
 
     /// VMs that have a message but must not send it yet.

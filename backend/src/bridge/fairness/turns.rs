@@ -122,6 +122,12 @@ impl Turns {
         self.left_in_turn = 0;
     }
 
+    /// Whether any of these VMs has not had its turn in this pass.
+    #[inline]
+    pub(super) fn is_left(&self, vms: u128) -> bool {
+        vms & !self.visited != 0
+    }
+
     /// Begins the turn of the next of the VMs that are able to send; some more may wait for a buffer. `None` ends the
     /// pass.
     #[inline]

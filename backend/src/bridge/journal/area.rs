@@ -49,6 +49,8 @@ pub(super) struct Found {
 pub(super) struct Area {
     memory: CarveoutSlice,
     half: usize,
+    /// Where the active half begins.
+    start: usize,
     /// Bytes of the active half that count.
     committed: usize,
     /// Bytes of it that are written.
@@ -64,7 +66,8 @@ impl Area {
     pub(super) fn open(memory: CarveoutSlice) -> (Self, Option<Found>) {
         let found = read(&memory);
         let half = found.as_ref().map_or(0, |(half, _)| *half);
-        let area = Area { memory, half, committed: 0, end: 0, limit: 0, is_begun: found.is_some() };
+        let (start, is_begun) = (start(&memory, half), found.is_some());
+        let area = Area { memory, half, start, committed: 0, end: 0, limit: 0, is_begun };
         (area, found.map(|(_, found)| found))
     }
 
@@ -73,7 +76,7 @@ impl Area {
     pub(super) fn append(&mut self, word: u32) -> bool {
         let fits = self.end < self.limit;
         if fits {
-            self.memory.write_u32(self.start(self.half) + self.end, word);
+            self.memory.write_u32(self.start + self.end, word);
             self.end += 4;
         }
         fits
@@ -100,7 +103,7 @@ impl Area {
             return Err(TooLarge { size: snapshot.len(), room });
         }
         let half = 1 - self.half;
-        let start = self.start(half);
+        let start = start(&self.memory, half);
         self.memory.write_u32(start, u32::try_from(snapshot.len()).unwrap_or(u32::MAX));
         self.memory.write_bytes(start + 4, snapshot);
         self.publish(AT_COMMITTED[half], log);
@@ -110,7 +113,7 @@ impl Area {
             self.memory.write_u64(0, MAGIC);
             self.is_begun = true;
         }
-        self.half = half;
+        (self.half, self.start) = (half, start);
         self.committed = log;
         self.end = log;
         self.limit = (log + SHORT_LOG.max(2 * log)).min(room);
@@ -133,15 +136,14 @@ impl Area {
         self.memory.write_u32(at, u32::try_from(value).unwrap_or(u32::MAX));
         fence(Ordering::Release);
     }
+}
 
-    #[inline]
-    fn start(&self, half: usize) -> usize {
-        AT_HALVES + half * room(&self.memory)
-    }
+/// Where a half begins.
+fn start(memory: &CarveoutSlice, half: usize) -> usize {
+    AT_HALVES + half * room(memory)
 }
 
 /// Bytes in a half of this area.
-#[inline]
 fn room(memory: &CarveoutSlice) -> usize {
     (memory.len() - AT_HALVES) / 8 * 4
 }
@@ -157,7 +159,7 @@ fn read(memory: &CarveoutSlice) -> Option<(usize, Found)> {
         return None;
     }
     let mut bytes = vec![0; committed];
-    memory.read_into(AT_HALVES + half * room(memory), &mut bytes);
+    memory.read_into(start(memory, half), &mut bytes);
     let (len, bytes) = bytes.split_first_chunk::<4>()?;
     let len = u32::from_le_bytes(*len) as usize;
     let log = bytes.get(len.checked_next_multiple_of(4)?..)?;

@@ -54,21 +54,31 @@ pub(in crate::bridge) enum Entry<'a> {
 }
 
 impl Entry<'_> {
+    /// All of an entry that comes with every message or batch: its head, and the one word behind it.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "which entry it is, is known where it is appended")]
+    pub(super) fn short(&self) -> Option<(u32, Option<u32>)> {
+        let head = match *self {
+            Entry::Sent { owner, buffer } => head(1, owner, buffer),
+            Entry::Returned { buffer } => head(2, 0, buffer),
+            Entry::Unheld { slot } => head(4, slot.number(), 0),
+            Entry::Used { slot, queue: 0, index } => head(7, slot.number(), index),
+            Entry::Used { slot, index, .. } => head(8, slot.number(), index),
+            Entry::Inbound(cursor) => return Some((5, Some(cursor_word(cursor)))),
+            Entry::Outbound(cursor) => return Some((6, Some(cursor_word(cursor)))),
+            _ => return None,
+        };
+        Some((head, None))
+    }
+
     /// Calls `write` with one word after the other, until it returns false. Returns whether it never did.
-    #[inline]
     pub(super) fn for_each_word(&self, scratch: &mut Vec<u8>, mut write: impl FnMut(u32) -> bool) -> bool {
-        let head = |kind: u32, a: u8, b: u16| kind | u32::from(a) << 8 | u32::from(b) << 16;
+        if let Some((head, word)) = self.short() {
+            return write(head) && word.is_none_or(write);
+        }
         match *self {
-            Entry::Sent { owner, buffer } => write(head(1, owner, buffer)),
-            Entry::Returned { buffer } => write(head(2, 0, buffer)),
             Entry::Held { slot, buffer, header } => {
                 write(head(3, slot.number(), buffer)) && words(&header).all(write)
-            }
-            Entry::Unheld { slot } => write(head(4, slot.number(), 0)),
-            Entry::Inbound(cursor) => write(5) && write(cursor_word(cursor)),
-            Entry::Outbound(cursor) => write(6) && write(cursor_word(cursor)),
-            Entry::Used { slot, queue, index } => {
-                write(head(if queue == 0 { 7 } else { 8 }, slot.number(), index))
             }
             Entry::Told { slot, service, incarnation } => {
                 write(head(9, slot.number(), service)) && write(incarnation)
@@ -96,10 +106,23 @@ impl Entry<'_> {
                 *scratch = bytes;
                 fits
             }
+            Entry::Sent { .. }
+            | Entry::Returned { .. }
+            | Entry::Unheld { .. }
+            | Entry::Used { .. }
+            | Entry::Inbound(_)
+            | Entry::Outbound(_) => true,
         }
     }
 }
 
+/// What an entry begins with.
+#[inline]
+fn head(kind: u32, a: u8, b: u16) -> u32 {
+    kind | u32::from(a) << 8 | u32::from(b) << 16
+}
+
+#[inline]
 fn cursor_word(cursor: Cursor) -> u32 {
     u32::from(cursor.avail) | u32::from(cursor.used) << 16
 }

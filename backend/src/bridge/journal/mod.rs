@@ -74,12 +74,18 @@ impl Journal {
     }
 
     /// Appends a change. It counts once it is committed.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "which entry it is, is known where it is appended")]
     pub(super) fn append(&mut self, entry: &Entry<'_>) {
         if !self.has_changed
             && let Some(area) = &mut self.area
         {
-            self.has_changed = !entry.for_each_word(&mut self.scratch, |word| area.append(word));
+            let fits = match entry.short() {
+                Some((head, None)) => area.append(head),
+                Some((head, Some(word))) => area.append(head) && area.append(word),
+                None => entry.for_each_word(&mut self.scratch, |word| area.append(word)),
+            };
+            self.has_changed = !fits;
         }
     }
 

@@ -10,6 +10,7 @@ use super::Access;
 /// # Safety
 /// `source` must be readable and `target` writable for `len` bytes, and the ranges must not overlap. Either may
 /// change or be read by others during the copy.
+#[inline]
 pub(super) unsafe fn into_carveout(target: *mut u8, source: *const u8, len: usize, access: Access) {
     #[cfg(test)]
     crate::copied::add(len);
@@ -20,26 +21,31 @@ pub(super) unsafe fn into_carveout(target: *mut u8, source: *const u8, len: usiz
             // SAFETY: as the caller promises.
             unsafe { std::ptr::copy_nonoverlapping(source, target, len) }
         }
-        Access::Device => {
-            let mut done = 0;
-            while done < len {
-                // SAFETY: done < len, so both stay within what the caller promises.
-                let (from, to) = unsafe { (source.add(done), target.add(done)) };
-                let width = widest(to.addr(), len - done);
-                #[cfg(test)]
-                super::accesses::note(to.addr(), width);
-                // SAFETY: `width` bytes remain on both sides; `to` is aligned to `width`.
-                unsafe {
-                    match width {
-                        8 => to.cast::<u64>().write_volatile(from.cast::<u64>().read_unaligned()),
-                        4 => to.cast::<u32>().write_volatile(from.cast::<u32>().read_unaligned()),
-                        2 => to.cast::<u16>().write_volatile(from.cast::<u16>().read_unaligned()),
-                        _ => to.write_volatile(from.read()),
-                    }
-                }
-                done += width;
+        // SAFETY: as the caller promises.
+        Access::Device => unsafe { into_device(target, source, len) },
+    }
+}
+
+/// # Safety
+/// As for [`into_carveout`].
+unsafe fn into_device(target: *mut u8, source: *const u8, len: usize) {
+    let mut done = 0;
+    while done < len {
+        // SAFETY: done < len, so both stay within what the caller promises.
+        let (from, to) = unsafe { (source.add(done), target.add(done)) };
+        let width = widest(to.addr(), len - done);
+        #[cfg(test)]
+        super::accesses::note(to.addr(), width);
+        // SAFETY: `width` bytes remain on both sides; `to` is aligned to `width`.
+        unsafe {
+            match width {
+                8 => to.cast::<u64>().write_volatile(from.cast::<u64>().read_unaligned()),
+                4 => to.cast::<u32>().write_volatile(from.cast::<u32>().read_unaligned()),
+                2 => to.cast::<u16>().write_volatile(from.cast::<u16>().read_unaligned()),
+                _ => to.write_volatile(from.read()),
             }
         }
+        done += width;
     }
 }
 
@@ -48,6 +54,7 @@ pub(super) unsafe fn into_carveout(target: *mut u8, source: *const u8, len: usiz
 /// # Safety
 /// `source` must be readable and `target` writable for `len` bytes, and the ranges must not overlap. Either may
 /// change or be read by others during the copy.
+#[inline]
 pub(super) unsafe fn out_of_carveout(target: *mut u8, source: *const u8, len: usize, access: Access) {
     #[cfg(test)]
     crate::copied::add(len);
@@ -58,26 +65,31 @@ pub(super) unsafe fn out_of_carveout(target: *mut u8, source: *const u8, len: us
             // SAFETY: as the caller promises.
             unsafe { std::ptr::copy_nonoverlapping(source, target, len) }
         }
-        Access::Device => {
-            let mut done = 0;
-            while done < len {
-                // SAFETY: done < len, so both stay within what the caller promises.
-                let (from, to) = unsafe { (source.add(done), target.add(done)) };
-                let width = widest(from.addr(), len - done);
-                #[cfg(test)]
-                super::accesses::note(from.addr(), width);
-                // SAFETY: `width` bytes remain on both sides; `from` is aligned to `width`.
-                unsafe {
-                    match width {
-                        8 => to.cast::<u64>().write_unaligned(from.cast::<u64>().read_volatile()),
-                        4 => to.cast::<u32>().write_unaligned(from.cast::<u32>().read_volatile()),
-                        2 => to.cast::<u16>().write_unaligned(from.cast::<u16>().read_volatile()),
-                        _ => to.write(from.read_volatile()),
-                    }
-                }
-                done += width;
+        // SAFETY: as the caller promises.
+        Access::Device => unsafe { out_of_device(target, source, len) },
+    }
+}
+
+/// # Safety
+/// As for [`out_of_carveout`].
+unsafe fn out_of_device(target: *mut u8, source: *const u8, len: usize) {
+    let mut done = 0;
+    while done < len {
+        // SAFETY: done < len, so both stay within what the caller promises.
+        let (from, to) = unsafe { (source.add(done), target.add(done)) };
+        let width = widest(from.addr(), len - done);
+        #[cfg(test)]
+        super::accesses::note(from.addr(), width);
+        // SAFETY: `width` bytes remain on both sides; `from` is aligned to `width`.
+        unsafe {
+            match width {
+                8 => to.cast::<u64>().write_unaligned(from.cast::<u64>().read_volatile()),
+                4 => to.cast::<u32>().write_unaligned(from.cast::<u32>().read_volatile()),
+                2 => to.cast::<u16>().write_unaligned(from.cast::<u16>().read_volatile()),
+                _ => to.write(from.read_volatile()),
             }
         }
+        done += width;
     }
 }
 
