@@ -7,6 +7,7 @@ use nix::errno::Errno;
 
 use super::calls;
 use super::sides::{BURST, Messages, Sides};
+use super::stepped::SERVICES;
 use super::world::World;
 use super::{LARGE, SMALL};
 use crate::lean::Notifications;
@@ -114,25 +115,31 @@ fn wake_ups(report: &mut Report) {
 }
 
 /// What VMs that do nothing cost one that does something: while its message goes to the remote and back, every ring is swept
-/// twice at least.
+/// twice at least. Those that have done something not long ago are looked at in each sweep, the others are parked.
 fn idle_vms(report: &mut Report) {
-    let alone = {
-        let world = World::new(1);
-        let mut sides = world.sides(Notifications::Unwanted);
-        repeat("round trip alone", |operations| sides.round_trips(SMALL, operations)).median()
-    };
-    let world = World::new(1 + IDLE_VMS);
-    let mut sides = world.sides(Notifications::Unwanted);
-    // Each of them has sent something once.
-    for guest in &mut sides.guests {
-        Messages::one_way(SMALL).put(guest, 0);
-        guest.publish();
+    // What is called not long ago is as long as it can be, so that nobody is parked while it is measured.
+    let all_watched = ["--poll-us", "1000000"];
+    for (name, what, arguments) in
+        [("idle_vm", "an idle VM", &all_watched[..]), ("parked_vm", "a VM that is parked", &[])]
+    {
+        let time = |idle_vms: u8, what: &str| {
+            let world = World::with(1 + idle_vms, SERVICES, arguments);
+            let mut sides = world.sides(Notifications::Unwanted);
+            repeat(what, |operations| {
+                for guest in &mut sides.guests {
+                    Messages::one_way(SMALL).put(guest, 0);
+                    guest.publish();
+                }
+                sides.settle();
+                // And those that are to be parked are by then.
+                sides.round_trips(SMALL, operations / 8);
+                sides.round_trips(SMALL, operations)
+            })
+        };
+        let alone = time(0, "round trip alone").median();
+        let among = time(IDLE_VMS, "round trip beside VMs that do nothing");
+        let what = format!("what {what} costs a sweep, at most");
+        let each = among.map(|nanoseconds| (nanoseconds - alone) / f64::from(IDLE_VMS) / 2.0);
+        report.figure(name, &what, Unit::Nanoseconds, &each, None);
     }
-    sides.settle();
-    let what = "round trip of 16 bytes, 63 idle VMs beside it";
-    let among = repeat(what, |operations| sides.round_trips(SMALL, operations));
-    report.figure("round_trip_63_idle", what, Unit::Nanoseconds, &among, None);
-    let what = "what an idle VM costs a sweep";
-    let each = among.map(|nanoseconds| (nanoseconds - alone) / f64::from(IDLE_VMS) / 2.0);
-    report.figure("idle_vm", what, Unit::Nanoseconds, &each, None);
 }

@@ -59,7 +59,7 @@ fn endpoints(report: &mut Report) {
 
 /// Each message is to another service than the one before it.
 fn services(report: &mut Report, count: usize) {
-    let mut world = World::with_services(2, count);
+    let mut world = World::with(2, count, &[]);
     let what = format!("a VM's driver comes up, {count} services, for each");
     let replay = a_few_times(&what, || world.time_replay(1).as_secs_f64() * 1e9 / count as f64);
     report.figure(&format!("replay_{count}_services"), &what, Unit::Nanoseconds, &replay, None);

@@ -1,5 +1,6 @@
 //! The program on its core, and guests and a remote core that this process plays in turn, without sleeping.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use super::stepped::{ECHO, SERVICES, Stepped};
 use crate::cores::{FAR, NEAR, pin};
 use crate::harness::driver::{PATIENCE, TX};
 use crate::harness::guest::Guest;
+use crate::harness::program::Program;
 use crate::harness::rig::{Plan, Rig};
 use crate::lean::{self, Notifications};
 
@@ -20,29 +22,37 @@ pub(super) struct World {
     services: usize,
     /// The keeper and its worker.
     processes: [i32; 2],
-    /// Ends the program when it is dropped.
+    /// It ends when this is dropped, before the directory of the rig goes.
+    _program: Program,
     _rig: Rig,
 }
 
 impl World {
     /// With so many VMs, each of which knows the default services.
     pub(super) fn new(vms: u8) -> Self {
-        World::with_services(vms, SERVICES)
+        World::with(vms, SERVICES, &[])
     }
 
-    /// With so many services.
-    pub(super) fn with_services(vms: u8, services: usize) -> Self {
-        let mut rig = Rig::prepare(Plan { vms, ..Plan::default() });
+    /// With so many VMs and services, and a program that is told more.
+    pub(super) fn with(vms: u8, services: usize, arguments: &[&str]) -> Self {
+        let rig = Rig::prepare(Plan { vms, ..Plan::default() });
         pin(NEAR);
         let remote = Stepped::start(&rig, services);
         // What is started is pinned as who has started it, and so are all threads of the program and of its worker.
         pin(FAR);
-        rig.start_program();
+        let config = rig.config_path();
+        let program = Program::spawn(
+            [OsStr::new("--config"), config.as_os_str()]
+                .into_iter()
+                .chain(arguments.iter().map(|argument| OsStr::new(*argument))),
+        );
+        program.wait_ready();
         pin(NEAR);
-        let keeper = i32::try_from(rig.program().id()).expect("the number of a process");
-        let worker = rig.program().worker().expect("a worker").as_raw_nonzero().get();
+        let keeper = i32::try_from(program.id()).expect("the number of a process");
+        let worker = program.worker().expect("a worker").as_raw_nonzero().get();
         let guests = (0..vms).map(|vm| rig.guest(vm)).collect();
-        let mut world = World { remote, guests, services, processes: [keeper, worker], _rig: rig };
+        let mut world =
+            World { remote, guests, services, processes: [keeper, worker], _program: program, _rig: rig };
         world.wait_services();
         world
     }
