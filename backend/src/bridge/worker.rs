@@ -211,7 +211,7 @@ impl Worker {
             now = Instant::now();
             if moved == 0 && self.last_moved.is_none_or(|last| now.duration_since(last) >= self.poll) {
                 self.last_moved = None;
-                break !self.relays.iter_mut().fold(false, |more, relay| relay.rearm() || more);
+                break !self.relays.iter_mut().any(Relay::rearm);
             }
             if now.duration_since(start) >= ATTENDED {
                 break false;

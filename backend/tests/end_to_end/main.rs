@@ -14,6 +14,7 @@ mod harness_itself;
 mod hostile;
 mod keeper;
 mod life;
+mod polling;
 mod program;
 mod remote;
 mod sandbox;

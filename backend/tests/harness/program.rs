@@ -66,7 +66,14 @@ impl Program {
 
     /// Starts the program with a configuration file and waits until it serves.
     pub fn serving(config: &Path) -> Self {
-        let program = Program::spawn([OsStr::new("--config"), config.as_os_str()]);
+        Program::serving_with(config, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn serving_with(config: &Path, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(OsStr::new);
+        let program =
+            Program::spawn([OsStr::new("--config"), config.as_os_str()].into_iter().chain(arguments));
         program.wait_ready();
         program
     }

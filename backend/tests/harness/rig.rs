@@ -108,7 +108,12 @@ impl Rig {
 
     /// Starts the program with the configuration file as it stands.
     pub fn start_program(&mut self) {
-        self.program = Some(Program::serving(&self.config_path()));
+        self.start_program_with(&[]);
+    }
+
+    /// The same with more arguments.
+    pub fn start_program_with(&mut self, arguments: &[&str]) {
+        self.program = Some(Program::serving_with(&self.config_path(), arguments));
     }
 
     /// Kills the core.

@@ -1,5 +1,6 @@
 //! The relay as a whole, on a test bench without threads.
 
+mod attention;
 mod crash;
 mod device_memory;
 mod loss;
