@@ -16,7 +16,7 @@
 //! | `cores` | which core is whose |
 //! | `peer` | a process of its own that answers |
 //!
-//! Run by `ci/bench`, or by `cargo bench --bench speed`.
+//! Run by `ci/bench`, or by `cargo bench --features bench --bench speed`.
 #![forbid(unsafe_code)]
 
 mod compare;
@@ -33,6 +33,9 @@ mod report;
 #[path = "../../tests/harness/mod.rs"]
 #[allow(dead_code, reason = "the bench needs only part of the harness")]
 mod harness;
+#[path = "../relay.rs"]
+#[allow(dead_code, reason = "a benchmark of its own, too")]
+mod relay;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -83,7 +86,6 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     // Whether that works is better known before everything is measured.
     let earlier = arguments.against.as_deref().map(compare::read).transpose()?;
     let mut report = Report::new();
-    floors::measure(&mut report);
     program::measure(&mut report);
     goals::judge(&mut report);
     if let Some(earlier) = &earlier {

@@ -17,12 +17,35 @@ const BUFFERS: usize = 256;
 /// What ends the other side.
 const END: u64 = u64::MAX;
 
-pub(super) fn measure(report: &mut Report) {
+/// The figure that is measured at the beginning and at the end.
+const PING_PONG: &str = "cache_line_ping_pong";
+
+/// Measures cache lines that go back and forth.
+pub(crate) fn measure(report: &mut Report) {
     pin(NEAR);
     let what = "cache line, there and back";
-    report.floor("cache_line_ping_pong", what, &ping_pong(what));
+    report.floor(PING_PONG, what, &ping_pong(what));
     let what = "spinning relay, 4 hops";
     report.floor("spinning_relay", what, &relay(what));
+}
+
+/// Measures whether the cores are still as far apart as at the beginning.
+pub(crate) fn look_again(report: &mut Report) {
+    /// How much further or nearer is too much.
+    const SAME: std::ops::Range<f64> = 0.7..1.4;
+
+    pin(NEAR);
+    let what = "cache line, there and back, at the end";
+    report.floor("cache_line_ping_pong_at_the_end", what, &ping_pong(what));
+    let moved = report.median("cache_line_ping_pong_at_the_end") / report.median(PING_PONG);
+    if !SAME.contains(&moved) {
+        println!("The cores are not as far apart as they were: do not trust what is held against a limit.");
+    }
+}
+
+/// Measures copying from one core to the other.
+pub(crate) fn copying(report: &mut Report) {
+    pin(NEAR);
     let what = "copy of 512 bytes from the other core";
     report.floor("copy_512", what, &copy(what));
 }

@@ -1,6 +1,5 @@
 //! The program on its core, and guests and a remote core that this process plays in turn, without sleeping.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,6 @@ use super::stepped::{ECHO, SERVICES, Stepped};
 use crate::cores::{FAR, NEAR, pin};
 use crate::harness::driver::{PATIENCE, TX};
 use crate::harness::guest::Guest;
-use crate::harness::program::Program;
 use crate::harness::rig::{Plan, Rig};
 use crate::lean::{self, Notifications};
 
@@ -22,8 +20,7 @@ pub(super) struct World {
     services: usize,
     /// The keeper and its worker.
     processes: [i32; 2],
-    /// It ends when this is dropped, before the directory of the rig goes.
-    _program: Program,
+    /// Ends the program when it is dropped.
     _rig: Rig,
 }
 
@@ -35,24 +32,17 @@ impl World {
 
     /// With so many VMs and services, and a program that is told more.
     pub(super) fn with(vms: u8, services: usize, arguments: &[&str]) -> Self {
-        let rig = Rig::prepare(Plan { vms, ..Plan::default() });
+        let mut rig = Rig::prepare(Plan { vms, ..Plan::default() });
         pin(NEAR);
         let remote = Stepped::start(&rig, services);
         // What is started is pinned as who has started it, and so are all threads of the program and of its worker.
         pin(FAR);
-        let config = rig.config_path();
-        let program = Program::spawn(
-            [OsStr::new("--config"), config.as_os_str()]
-                .into_iter()
-                .chain(arguments.iter().map(|argument| OsStr::new(*argument))),
-        );
-        program.wait_ready();
+        rig.start_program_with(arguments);
         pin(NEAR);
-        let keeper = i32::try_from(program.id()).expect("the number of a process");
-        let worker = program.worker().expect("a worker").as_raw_nonzero().get();
+        let keeper = i32::try_from(rig.program().id()).expect("the number of a process");
+        let worker = rig.program().worker().expect("a worker").as_raw_nonzero().get();
         let guests = (0..vms).map(|vm| rig.guest(vm)).collect();
-        let mut world =
-            World { remote, guests, services, processes: [keeper, worker], _program: program, _rig: rig };
+        let mut world = World { remote, guests, services, processes: [keeper, worker], _rig: rig };
         world.wait_services();
         world
     }
