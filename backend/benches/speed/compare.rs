@@ -66,8 +66,8 @@ pub(crate) fn print(old: &Report, new: &Report) {
 
 /// A figure beside its limit.
 struct Held {
-    median: f64,
-    /// The median against that of the limit.
+    typical: f64,
+    /// The typical against that of the limit.
     ratio: f64,
     /// How far that may be off.
     doubt: f64,
@@ -77,11 +77,11 @@ impl Held {
     fn figure(report: &Report, Figure { unit, limit, spread, .. }: &Figure) -> Self {
         let limit = limit_of(report, limit.as_deref());
         match (unit, limit) {
-            (Unit::Nanoseconds, Some(limit)) => Held::new(spread, limit.median, limit),
+            (Unit::Nanoseconds, Some(limit)) => Held::new(spread, limit.typical, limit),
             // A rate is a time the other way round.
-            (Unit::PerSecond, Some(limit)) => Held::new(spread, 1e9 / limit.median, limit),
+            (Unit::PerSecond, Some(limit)) => Held::new(spread, 1e9 / limit.typical, limit),
             (Unit::Number, _) | (_, None) => {
-                Held { median: spread.median, ratio: spread.median, doubt: spread.width() }
+                Held { typical: spread.typical, ratio: spread.typical, doubt: spread.width() }
             }
         }
     }
@@ -89,17 +89,17 @@ impl Held {
     fn round_trip(report: &Report, RoundTrip { limit, times, .. }: &RoundTrip) -> Self {
         let spread = &times.together;
         match limit_of(report, limit.as_deref()) {
-            Some(limit) => Held::new(spread, limit.median, limit),
-            None => Held { median: spread.median, ratio: spread.median, doubt: spread.width() },
+            Some(limit) => Held::new(spread, limit.typical, limit),
+            None => Held { typical: spread.typical, ratio: spread.typical, doubt: spread.width() },
         }
     }
 
     fn new(spread: &Spread, unit: f64, limit: &Spread) -> Self {
-        let ratio = spread.median / unit;
+        let ratio = spread.typical / unit;
         Held {
-            median: spread.median,
+            typical: spread.typical,
             ratio,
-            doubt: spread.width() / unit + ratio * limit.width() / limit.median,
+            doubt: spread.width() / unit + ratio * limit.width() / limit.typical,
         }
     }
 }
@@ -113,7 +113,7 @@ fn limit_of<'r>(report: &'r Report, limit: Option<&str>) -> Option<&'r Spread> {
 fn line(what: &str, unit: Unit, before: Option<&Held>, now: &Held) {
     let (mut old, mut old_ratio, mut mark) = (String::new(), None, "new");
     if let Some(before) = before {
-        (old, old_ratio) = (unit.readable(before.median), Some(before.ratio));
+        (old, old_ratio) = (unit.readable(before.typical), Some(before.ratio));
         let moved = now.ratio - before.ratio;
         mark = match moved.abs() > before.doubt.max(now.doubt) {
             true if moved > 0.0 => ">",
@@ -121,7 +121,7 @@ fn line(what: &str, unit: Unit, before: Option<&Held>, now: &Held) {
             false => "",
         };
     }
-    let (new, ratio) = (unit.readable(now.median), Some(now.ratio));
+    let (new, ratio) = (unit.readable(now.typical), Some(now.ratio));
     println!(
         "{what:66} {old:>11} {new:>11} {:>11} {:>11} {mark}",
         readable_ratio(old_ratio),

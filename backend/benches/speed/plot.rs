@@ -80,7 +80,7 @@ pub(crate) fn throughput(report: &Report, path: &Path) -> Result<(), Failed> {
         VMS.iter()
             .filter_map(|count| {
                 let figure = report.find(&format!("{kind}_rate_{count}_vms"))?;
-                Some((f64::from(*count), figure.spread.median / 1e6))
+                Some((f64::from(*count), figure.spread.typical / 1e6))
             })
             .collect()
     };

@@ -7,28 +7,33 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 /// Times that a measurement is repeated.
-const REPETITIONS: usize = 21;
-/// How long one of them takes: long beside a tick of the scheduler, and short beside what else a machine has to do now and
-/// then.
-const LENGTH: Duration = Duration::from_millis(40);
+const REPETITIONS: usize = 201;
+/// How long one of them takes: long beside what the clock costs, and short beside the time for which the scheduler gives a core
+/// to somebody else, so that there are some in which nobody else had it.
+const LENGTH: Duration = Duration::from_millis(2);
 /// Runs of each length while warming up.
 const WARM_UPS: u32 = 3;
-/// Operations that are timed one by one: 42 of them are beyond the 99.9th percentile.
-const ONE_BY_ONE: usize = 2000 * REPETITIONS;
+/// Operations that are timed one by one: 40 of them are beyond the 99.9th percentile.
+const ONE_BY_ONE: usize = 200 * REPETITIONS;
 
 /// What repeating a measurement has given.
 pub(crate) struct Samples {
     /// What came out in each repetition, sorted; where nothing else is said, nanoseconds of one operation.
     values: Vec<f64>,
+    typical: f64,
     /// Operations in each repetition.
     pub(crate) operations: u32,
 }
 
 /// How samples are spread.
+///
+/// The typical one is what is held against others. It is the lower quartile of times: other work on the machine only ever makes
+/// them longer, and in some of the repetitions only.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Spread {
     pub(crate) minimum: f64,
     pub(crate) lower_quartile: f64,
+    pub(crate) typical: f64,
     pub(crate) median: f64,
     pub(crate) upper_quartile: f64,
     pub(crate) maximum: f64,
@@ -39,7 +44,9 @@ impl Samples {
     /// Of these values, each of so many operations.
     pub(crate) fn new(mut values: Vec<f64>, operations: u32) -> Self {
         values.sort_by(f64::total_cmp);
-        Samples { values, operations }
+        let mut samples = Samples { values, typical: 0.0, operations };
+        samples.typical = samples.quartile(1);
+        samples
     }
 
     /// Of one value.
@@ -49,26 +56,26 @@ impl Samples {
 
     /// The same with other values: a rate of a time, a part of a whole.
     pub(crate) fn map(&self, change: impl Fn(f64) -> f64) -> Self {
-        Samples::new(self.values.iter().copied().map(change).collect(), self.operations)
+        let typical = change(self.typical);
+        let changed = Samples::new(self.values.iter().copied().map(change).collect(), self.operations);
+        Samples { typical, ..changed }
+    }
+
+    fn quartile(&self, number: usize) -> f64 {
+        self.values[((self.values.len() - 1) * number + 2) / 4]
     }
 
     /// How they are spread.
     pub(crate) fn spread(&self) -> Spread {
-        let last = self.values.len() - 1;
-        let at = |quarters: usize| self.values[(last * quarters + 2) / 4];
-        Spread {
-            minimum: at(0),
-            lower_quartile: at(1),
-            median: self.median(),
-            upper_quartile: at(3),
-            maximum: at(4),
-            repetitions: self.values.len(),
-        }
+        let [minimum, lower_quartile, median, upper_quartile, maximum] =
+            [0, 1, 2, 3, 4].map(|number| self.quartile(number));
+        let (typical, repetitions) = (self.typical, self.values.len());
+        Spread { minimum, lower_quartile, typical, median, upper_quartile, maximum, repetitions }
     }
 
-    /// The one in the middle.
-    pub(crate) fn median(&self) -> f64 {
-        self.values[self.values.len() / 2]
+    /// See [`Spread`].
+    pub(crate) fn typical(&self) -> f64 {
+        self.typical
     }
 }
 

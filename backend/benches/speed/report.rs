@@ -17,7 +17,8 @@
 //! | `unit` | `"ns"`, `"1/s"` or `""` |
 //! | `operations`, `repetitions` | how many operations were measured together, and how often |
 //! | `minimum`, `lower_quartile`, `median`, `upper_quartile`, `maximum` | of all repetitions |
-//! | `limit`, `ratio` | what of the machine's it is held against, by name, and the median against the median of that; null if nothing |
+//! | `typical` | what is held against others: the lower quartile of times, the upper one of rates |
+//! | `limit`, `ratio` | what of the machine's it is held against, by name, and the typical one against that of the limit; null if nothing |
 //!
 //! each of the `round_trips` is
 //!
@@ -153,8 +154,10 @@ impl Report {
             return;
         }
         let (of, columns): (_, &[&str]) = match heading {
-            Heading::Floors => ("limits of this machine", &["minimum", "median", "maximum", ": first"]),
-            Heading::Figures => ("program", &["minimum", "median", "maximum", ": limit"]),
+            Heading::Floors => {
+                ("limits of this machine", &["minimum", "typical", "median", "maximum", ": first"])
+            }
+            Heading::Figures => ("program", &["minimum", "typical", "median", "maximum", ": limit"]),
             Heading::RoundTrips => ("program", &["together", "median", "p99", "p99.9", "maximum", ": limit"]),
             Heading::Goals => ("goal", &["at most", "measured", ": goal"]),
         };
@@ -196,7 +199,7 @@ impl Report {
         limit: Option<&str>,
     ) -> Figure {
         let spread = samples.spread();
-        let ratio = limit.map(|limit| spread.median / self.median(limit));
+        let ratio = limit.map(|limit| spread.typical / self.typical(limit));
         Figure {
             name: name.to_owned(),
             what: what.to_owned(),
@@ -211,10 +214,10 @@ impl Report {
     /// Takes times of the program, and prints their line.
     pub(crate) fn round_trip(&mut self, name: &str, what: &str, times: Distribution, limit: Option<&str>) {
         self.head(Heading::RoundTrips);
-        let ratio = limit.map(|limit| times.together.median / self.median(limit));
+        let ratio = limit.map(|limit| times.together.typical / self.typical(limit));
         let Distribution { together, median, p99, p999, maximum, .. } = &times;
         print!("{what:62}");
-        for time in [together.median, *median, *p99, *p999, *maximum] {
+        for time in [together.typical, *median, *p99, *p999, *maximum] {
             print!(" {:>11}", Unit::Nanoseconds.readable(time));
         }
         println!(" {:>11}", readable_ratio(ratio));
@@ -222,9 +225,9 @@ impl Report {
         self.round_trips.push(RoundTrip { name, what, times, limit, ratio });
     }
 
-    /// The median of what was measured under this name.
-    pub(crate) fn median(&self, name: &str) -> f64 {
-        self.find(name).unwrap_or_else(|| panic!("{name} has not been measured")).spread.median
+    /// What is typical of what was measured under this name.
+    pub(crate) fn typical(&self, name: &str) -> f64 {
+        self.find(name).unwrap_or_else(|| panic!("{name} has not been measured")).spread.typical
     }
 
     /// What was measured under this name, as a time of the machine's or as a figure of the program's.
@@ -265,9 +268,9 @@ impl Report {
 
 impl Figure {
     fn print(&self) {
-        let Spread { minimum, median, maximum, .. } = self.spread;
+        let Spread { minimum, typical, median, maximum, .. } = self.spread;
         print!("{:62}", self.what);
-        for value in [minimum, median, maximum] {
+        for value in [minimum, typical, median, maximum] {
             print!(" {:>11}", self.unit.readable(value));
         }
         println!(" {:>11}", readable_ratio(self.ratio));

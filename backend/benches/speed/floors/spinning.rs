@@ -37,7 +37,7 @@ pub(crate) fn look_again(report: &mut Report) {
     pin(NEAR);
     let what = "cache line, there and back, at the end";
     report.floor("cache_line_ping_pong_at_the_end", what, &ping_pong(what));
-    let moved = report.median("cache_line_ping_pong_at_the_end") / report.median(PING_PONG);
+    let moved = report.typical("cache_line_ping_pong_at_the_end") / report.typical(PING_PONG);
     if !SAME.contains(&moved) {
         println!("The cores are not as far apart as they were: do not trust what is held against a limit.");
     }

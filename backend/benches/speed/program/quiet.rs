@@ -136,7 +136,7 @@ fn idle_vms(report: &mut Report) {
                 sides.round_trips(SMALL, operations)
             })
         };
-        let alone = time(0, "round trip alone").median();
+        let alone = time(0, "round trip alone").typical();
         let among = time(IDLE_VMS, "round trip beside VMs that do nothing");
         let what = format!("what {what} costs a sweep, at most");
         let each = among.map(|nanoseconds| (nanoseconds - alone) / f64::from(IDLE_VMS) / 2.0);

@@ -30,9 +30,6 @@ fn vms(report: &mut Report, count: u8) {
     let world = World::new(count);
     let mut sides = world.sides(Notifications::Unwanted);
     let of = if count == 1 { "1 VM".to_owned() } else { format!("{count} VMs") };
-    let what = format!("echo of 16 bytes, {of}, in a burst");
-    let cost = burst(&what, &mut sides, Messages::echo(SMALL));
-    report.figure(&format!("echo_cost_{count}_vms"), &what, Unit::Nanoseconds, &cost, None);
     for (name, what, messages) in [
         ("one_way", "16 bytes to the remote", Messages::one_way(SMALL)),
         ("echo", "echo of 16 bytes", Messages::echo(SMALL)),

@@ -17,7 +17,7 @@ pub(crate) const VMS: u8 = 64;
 /// Messages that the remote core takes before it gives their buffers back: an answer does not wait behind all the others.
 const SERVED: u16 = 32;
 /// Round trips of the victim.
-const ROUND_TRIPS: usize = 21 * 400;
+const ROUND_TRIPS: usize = 8040;
 /// How long it is counted who gets how much.
 const WINDOW: Duration = Duration::from_millis(400);
 
@@ -75,11 +75,9 @@ fn fill(sides: &mut Sides<'_>, flooder: usize) {
 fn flood(sides: &mut Sides<'_>, flooders: &Range<usize>) -> Duration {
     let start = Instant::now();
     while start.elapsed() < WINDOW {
-        flooders.clone().for_each(|flooder| {
-            fill(sides, flooder);
-            sides.remote.serve(SERVED);
-            sides.remote.publish();
-        });
+        flooders.clone().for_each(|flooder| fill(sides, flooder));
+        sides.remote.serve(u16::MAX);
+        sides.remote.publish();
     }
     start.elapsed()
 }
