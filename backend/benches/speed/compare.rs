@@ -48,8 +48,9 @@ pub(crate) fn read(path: &Path) -> Result<Report, CompareError> {
 
 /// Prints both runs side by side.
 pub(crate) fn print(old: &Report, new: &Report) {
-    let name =
-        |Machine { processor, kernel, load }: &Machine| format!("{processor}, Linux {kernel}, load {load}");
+    let name = |Machine { processor, kernel, load, .. }: &Machine| {
+        format!("{processor}, Linux {kernel}, load {load}")
+    };
     println!("\nbefore: {}\nnow:    {}", name(&old.machine), name(&new.machine));
     println!("{:66} {:>11} {:>11} {:>11} {:>11}", "", "before", "now", ": limit", ": limit");
     for figure in new.floors.iter().chain(&new.figures) {

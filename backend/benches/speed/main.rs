@@ -10,6 +10,7 @@
 //! | `program` | the real program between guests and a remote core |
 //! | `goals` | which goals are met |
 //! | `repeat` | warming up, repeating, showing how far it is |
+//! | `steady` | measuring again where the cores have moved |
 //! | `report` | the tables, and the JSON file and its format |
 //! | `compare` | this run beside an earlier one |
 //! | `plot` | drawings of it |
@@ -29,6 +30,7 @@ mod plot;
 mod program;
 mod repeat;
 mod report;
+mod steady;
 
 #[path = "../../tests/harness/mod.rs"]
 #[allow(dead_code, reason = "the bench needs only part of the harness")]

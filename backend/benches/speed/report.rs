@@ -5,7 +5,7 @@
 //! | key | value |
 //! |---|---|
 //! | `format` | 2; another number if a key changes its meaning or goes |
-//! | `machine` | `processor` and `kernel` as Linux names them, and `load`, the load average of the minute before the run: other work makes every figure worse |
+//! | `machine` | `processor` and `kernel` as Linux names them, and `load`, the load average of the minute before the run: other work makes every figure worse; `steady`, whether the cores were as far apart after each part of the run as before it |
 //! | `floors`, `figures`, `round_trips`, `goals` | lists, in the order of the tables |
 //!
 //! Each of the `floors`, which are limits of the machine, and of the `figures`, which are the program's, is
@@ -80,6 +80,7 @@ pub(crate) struct Machine {
     pub(crate) processor: String,
     pub(crate) kernel: String,
     pub(crate) load: f64,
+    steady: bool,
 }
 
 /// In what something is measured.
@@ -164,6 +165,24 @@ impl Report {
         print!("\n{of:62}");
         columns.iter().for_each(|column| print!(" {column:>11}"));
         println!();
+    }
+
+    /// How much there is by now, for [`Report::forget_since`].
+    pub(crate) fn mark(&self) -> [usize; 3] {
+        [self.floors.len(), self.figures.len(), self.round_trips.len()]
+    }
+
+    /// Forgets what has been taken since.
+    pub(crate) fn forget_since(&mut self, [floors, figures, round_trips]: [usize; 3]) {
+        self.floors.truncate(floors);
+        self.figures.truncate(figures);
+        self.round_trips.truncate(round_trips);
+        self.heading = None;
+    }
+
+    /// Notes that something was measured on cores that moved.
+    pub(crate) fn is_unsteady(&mut self) {
+        self.machine.steady = false;
     }
 
     /// Takes a floor, and prints its line.
@@ -287,7 +306,12 @@ impl Machine {
             })
             .unwrap_or_else(|| std::env::consts::ARCH.to_owned());
         let load = read("/proc/loadavg").split(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0.0);
-        Machine { processor, kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(), load }
+        Machine {
+            processor,
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            load,
+            steady: true,
+        }
     }
 }
 

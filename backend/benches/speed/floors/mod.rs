@@ -1,7 +1,6 @@
 //! The floors: what nothing on this machine can be faster than.
 //!
-//! Each is measured right before what is held against it: the two cores of a virtual machine may be moved apart by its host at
-//! any time, and what passes between them then takes several times as long.
+//! Each is measured right before what is held against it, and both again if the cores have moved meanwhile, see `steady`.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -14,5 +13,5 @@ mod spinning;
 mod virtqueue;
 
 pub(crate) use blocking::measure as blocking;
-pub(crate) use spinning::{copying, look_again, measure as spinning};
+pub(crate) use spinning::{copying, distance, measure as spinning};
 pub(crate) use virtqueue::measure as virtqueue;

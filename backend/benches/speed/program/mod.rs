@@ -29,6 +29,7 @@ pub(crate) use sharing::VMS as FLOODED_VMS;
 
 use crate::floors;
 use crate::report::Report;
+use crate::steady::steadily;
 
 /// Bytes of payload: few, so that it is the message that counts, and as many as there can be.
 const SMALL: usize = 16;
@@ -37,16 +38,22 @@ const LARGE: usize = vhost_device_rpmsg::rpmsg::MAX_PAYLOAD;
 
 /// Measures it, and what of the machine's it is held against.
 pub(crate) fn measure(report: &mut Report) {
-    floors::spinning(report);
-    round_trip::spinning(report);
-    floors::copying(report);
-    load::measure(report);
+    steadily(report, |report| {
+        floors::spinning(report);
+        round_trip::spinning(report);
+    });
+    steadily(report, |report| {
+        floors::copying(report);
+        load::measure(report);
+    });
     floors::virtqueue(report);
     in_process::measure(report);
-    floors::blocking(report);
-    round_trip::blocking(report);
-    scale::measure(report);
+    steadily(report, |report| {
+        floors::blocking(report);
+        round_trip::blocking(report);
+    });
+    for part in [scale::vms, scale::endpoints, scale::services, quiet::idle_vms, sharing::measure] {
+        steadily(report, part);
+    }
     quiet::measure(report);
-    sharing::measure(report);
-    floors::look_again(report);
 }

@@ -27,7 +27,6 @@ pub(super) fn measure(report: &mut Report) {
     notifications(report);
     system_calls(report);
     wake_ups(report);
-    idle_vms(report);
 }
 
 /// The ways that a message and its answer take.
@@ -116,7 +115,7 @@ fn wake_ups(report: &mut Report) {
 
 /// What VMs that do nothing cost one that does something: while its message goes to the remote and back, every ring is swept
 /// twice at least. Those that have done something not long ago are looked at in each sweep, the others are parked.
-fn idle_vms(report: &mut Report) {
+pub(super) fn idle_vms(report: &mut Report) {
     // What is called not long ago is as long as it can be, so that nobody is parked while it is measured.
     let all_watched = ["--poll-us", "1000000"];
     for (name, what, arguments) in

@@ -16,17 +16,12 @@ const ENDPOINTS: [u32; 4] = [16, 256, 4096, 65_536];
 /// Numbers of services.
 const MANY_SERVICES: [usize; 3] = [SERVICES, 64, 500];
 
-pub(super) fn measure(report: &mut Report) {
-    for count in VMS {
-        vms(report, count);
-    }
-    endpoints(report);
-    for count in MANY_SERVICES {
-        services(report, count);
-    }
+/// Many VMs.
+pub(super) fn vms(report: &mut Report) {
+    VMS.into_iter().for_each(|count| some_vms(report, count));
 }
 
-fn vms(report: &mut Report, count: u8) {
+fn some_vms(report: &mut Report, count: u8) {
     let world = World::new(count);
     let mut sides = world.sides(Notifications::Unwanted);
     let of = if count == 1 { "1 VM".to_owned() } else { format!("{count} VMs") };
@@ -43,8 +38,8 @@ fn vms(report: &mut Report, count: u8) {
     }
 }
 
-/// Each message is from another endpoint than the one before it.
-fn endpoints(report: &mut Report) {
+/// Many endpoints: each message is from another one than the one before it.
+pub(super) fn endpoints(report: &mut Report) {
     let world = World::new(1);
     let mut sides = world.sides(Notifications::Unwanted);
     for endpoints in ENDPOINTS {
@@ -54,8 +49,12 @@ fn endpoints(report: &mut Report) {
     }
 }
 
-/// Each message is to another service than the one before it.
-fn services(report: &mut Report, count: usize) {
+/// Many services: each message is to another one than the one before it.
+pub(super) fn services(report: &mut Report) {
+    MANY_SERVICES.into_iter().for_each(|count| some_services(report, count));
+}
+
+fn some_services(report: &mut Report, count: usize) {
     let mut world = World::with(2, count, &[]);
     let what = format!("a VM's driver comes up, {count} services, for each");
     let replay = a_few_times(&what, || world.time_replay(1).as_secs_f64() * 1e9 / count as f64);
