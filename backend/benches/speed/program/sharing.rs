@@ -7,7 +7,7 @@ use super::SMALL;
 use super::sides::{Messages, Sides};
 use super::world::World;
 use crate::lean::Notifications;
-use crate::repeat::{Samples, a_few_times, each};
+use crate::repeat::{a_few_times, each, repeat};
 use crate::report::{Report, Unit};
 
 /// Payload of a flooder's message, in bytes.
@@ -18,8 +18,8 @@ pub(crate) const VMS: u8 = 64;
 const SERVED: u16 = 32;
 /// Round trips of the victim.
 const ROUND_TRIPS: usize = 8040;
-/// How long it is counted who gets how much.
-const WINDOW: Duration = Duration::from_millis(400);
+/// Messages of which it is counted who has sent how many.
+const SHARED: u32 = 2_000_000;
 
 pub(super) fn measure(report: &mut Report) {
     let world = World::new(VMS);
@@ -33,19 +33,16 @@ pub(super) fn measure(report: &mut Report) {
         let times = each(what, ROUND_TRIPS, || victim(&mut sides, &mut next));
         report.round_trip(name, what, times, None);
     }
-    let mut shares = Vec::new();
     let what = "63 flooders: cost of one message of 64 bytes";
-    let cost = a_few_times(what, || {
-        let before = received(&sides, &flooders);
-        let time = flood(&mut sides, &flooders);
-        let now = received(&sides, &flooders);
-        let counts = || now.iter().zip(&before).map(|(now, before)| f64::from(now.wrapping_sub(*before)));
-        shares.push(jain(counts()));
-        time.as_secs_f64() * 1e9 / counts().sum::<f64>()
-    });
+    let cost = repeat(what, |operations| flood(&mut sides, &flooders, operations));
     report.figure("flood_cost", what, Unit::Nanoseconds, &cost, None);
     let what = "63 flooders: what their Jain index lacks of 1";
-    let lack = Samples::new(shares, 1).map(|index| 1.0 - index);
+    let lack = a_few_times(what, || {
+        let before = received(&sides, &flooders);
+        flood(&mut sides, &flooders, SHARED);
+        let now = received(&sides, &flooders);
+        1.0 - jain(now.iter().zip(&before).map(|(now, before)| f64::from(now.wrapping_sub(*before))))
+    });
     report.figure("flood_unfairness", what, Unit::Number, &lack, None);
     bad_receiver(report);
 }
@@ -71,12 +68,13 @@ fn fill(sides: &mut Sides<'_>, flooder: usize) {
     guest.publish();
 }
 
-/// The flooders keep their rings full for a while. Returns for how long.
-fn flood(sides: &mut Sides<'_>, flooders: &Range<usize>) -> Duration {
+/// The flooders keep their rings full until so many messages have arrived. Returns how long that took.
+fn flood(sides: &mut Sides<'_>, flooders: &Range<usize>, count: u32) -> Duration {
     let start = Instant::now();
-    while start.elapsed() < WINDOW {
+    let mut done = 0;
+    while done < count {
         flooders.clone().for_each(|flooder| fill(sides, flooder));
-        sides.remote.serve(u16::MAX);
+        done += sides.remote.serve(u16::MAX);
         sides.remote.publish();
     }
     start.elapsed()
@@ -105,16 +103,10 @@ fn bad_receiver(report: &mut Report) {
 
     let world = World::new(4);
     let mut sides = world.sides(Notifications::Unwanted);
-    let time = |sides: &mut Sides<'_>, what: &str| {
-        a_few_times(what, || {
-            let before: u32 = received(sides, &(1..4)).iter().sum();
-            let time = flood(sides, &(1..4));
-            let now: u32 = received(sides, &(1..4)).iter().sum();
-            time.as_secs_f64() * 1e9 / f64::from(now.wrapping_sub(before))
-        })
-    };
+    let cost =
+        |sides: &mut Sides<'_>, what: &str| repeat(what, |operations| flood(sides, &(1..4), operations));
     let what = "3 flooders: cost of one message of 64 bytes";
-    let without = time(&mut sides, what);
+    let without = cost(&mut sides, what);
     report.figure("three_flooders_cost", what, Unit::Nanoseconds, &without, None);
     let mut asked = 0;
     while asked < ASKED {
@@ -124,6 +116,6 @@ fn bad_receiver(report: &mut Report) {
         sides.remote.publish();
     }
     let what = "3 flooders: the same beside a VM that takes nothing";
-    let with = time(&mut sides, what);
+    let with = cost(&mut sides, what);
     report.figure("three_flooders_cost_beside_bad_receiver", what, Unit::Nanoseconds, &with, None);
 }
