@@ -1,8 +1,8 @@
 //! This run beside an earlier one.
 //!
 //! What is comparable are ratios within a run: of each figure against the limit that the same machine had in the same minutes.
-//! Where a figure has no limit, it is held against the first of the floors, so that a slower machine does not look like a slower
-//! program. Marked is what has moved by more than the middle half of the repetitions is wide, in either run.
+//! Where a figure has no limit, it is held against the time of a cache line there and back, so that a slower machine does not
+//! look like a slower program. Marked is what has moved by more than the middle half of the repetitions is wide, in either run.
 
 use std::fs;
 use std::io;
@@ -75,40 +75,31 @@ struct Held {
 }
 
 impl Held {
-    fn figure(report: &Report, Figure { unit, limit, spread, .. }: &Figure) -> Self {
-        let limit = limit_of(report, limit.as_deref());
-        match (unit, limit) {
-            (Unit::Nanoseconds, Some(limit)) => Held::new(spread, limit.typical, limit),
+    fn figure(report: &Report, Figure { unit, limit, spread, distance, .. }: &Figure) -> Self {
+        let (limit, doubt) = limit_of(report, limit.as_deref(), *distance);
+        match unit {
+            Unit::Nanoseconds => Held::new(spread, limit, doubt),
             // A rate is a time the other way round.
-            (Unit::PerSecond, Some(limit)) => Held::new(spread, 1e9 / limit.typical, limit),
-            (Unit::Number, _) | (_, None) => {
-                Held { typical: spread.typical, ratio: spread.typical, doubt: spread.width() }
-            }
+            Unit::PerSecond => Held::new(spread, 1e9 / limit, doubt),
+            Unit::Number => Held::new(spread, 1.0, 0.0),
         }
     }
 
-    fn round_trip(report: &Report, RoundTrip { limit, times, .. }: &RoundTrip) -> Self {
-        let spread = &times.together;
-        match limit_of(report, limit.as_deref()) {
-            Some(limit) => Held::new(spread, limit.typical, limit),
-            None => Held { typical: spread.typical, ratio: spread.typical, doubt: spread.width() },
-        }
+    fn round_trip(report: &Report, RoundTrip { limit, times, distance, .. }: &RoundTrip) -> Self {
+        let (limit, doubt) = limit_of(report, limit.as_deref(), *distance);
+        Held::new(&times.together, limit, doubt)
     }
 
-    fn new(spread: &Spread, unit: f64, limit: &Spread) -> Self {
-        let ratio = spread.typical / unit;
-        Held {
-            typical: spread.typical,
-            ratio,
-            doubt: spread.width() / unit + ratio * limit.width() / limit.typical,
-        }
+    fn new(spread: &Spread, limit: f64, doubt: f64) -> Self {
+        let ratio = spread.typical / limit;
+        Held { typical: spread.typical, ratio, doubt: spread.width() / limit + ratio * doubt }
     }
 }
 
-/// The limit of this name, or else the first of the floors.
-fn limit_of<'r>(report: &'r Report, limit: Option<&str>) -> Option<&'r Spread> {
-    let limit = limit.and_then(|name| report.find(name)).or(report.floors.first());
-    limit.map(|limit| &limit.spread)
+/// The limit of this name, or else how far apart the cores were, and what part of it is in doubt.
+fn limit_of(report: &Report, limit: Option<&str>, distance: f64) -> (f64, f64) {
+    let limit = limit.and_then(|name| report.find(name)).map(|limit| limit.spread);
+    limit.map_or((distance, 0.0), |limit| (limit.typical, limit.width() / limit.typical))
 }
 
 fn line(what: &str, unit: Unit, before: Option<&Held>, now: &Held) {

@@ -19,12 +19,13 @@
 //! | `minimum`, `lower_quartile`, `median`, `upper_quartile`, `maximum` | of all repetitions |
 //! | `typical` | what is held against others: the lower quartile of times, the upper one of rates |
 //! | `limit`, `ratio` | what of the machine's it is held against, by name, and the typical one against that of the limit; null if nothing |
+//! | `distance` | nanoseconds of a cache line there and back between the two cores when that part of the run was begun |
 //!
 //! each of the `round_trips` is
 //!
 //! | key | value |
 //! |---|---|
-//! | `name`, `what`, `limit`, `ratio` | as above |
+//! | `name`, `what`, `limit`, `ratio`, `distance` | as above |
 //! | `together` | `minimum` to `maximum` as above: nanoseconds of one of many operations that were timed together |
 //! | `count` | how many operations were timed each by itself |
 //! | `median`, `p99`, `p999`, `maximum` | nanoseconds of these |
@@ -63,6 +64,9 @@ pub(crate) struct Report {
     /// The heading under which lines are being printed.
     #[serde(skip)]
     heading: Option<Heading>,
+    /// How far apart the cores are, see `steady`.
+    #[serde(skip)]
+    distance: f64,
 }
 
 /// Tables have headings of their own.
@@ -105,6 +109,7 @@ pub(crate) struct Figure {
     pub(crate) spread: Spread,
     pub(crate) limit: Option<String>,
     pub(crate) ratio: Option<f64>,
+    pub(crate) distance: f64,
 }
 
 /// Something that was also timed one by one.
@@ -116,6 +121,7 @@ pub(crate) struct RoundTrip {
     pub(crate) times: Distribution,
     pub(crate) limit: Option<String>,
     pub(crate) ratio: Option<f64>,
+    pub(crate) distance: f64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -147,6 +153,7 @@ impl Report {
             round_trips: Vec::new(),
             goals: Vec::new(),
             heading: None,
+            distance: 0.0,
         }
     }
 
@@ -178,6 +185,11 @@ impl Report {
         self.figures.truncate(figures);
         self.round_trips.truncate(round_trips);
         self.heading = None;
+    }
+
+    /// Says how far apart the cores are from now on.
+    pub(crate) fn at_distance(&mut self, distance: f64) {
+        self.distance = distance;
     }
 
     /// Notes that something was measured on cores that moved.
@@ -227,6 +239,7 @@ impl Report {
             spread,
             limit: limit.map(str::to_owned),
             ratio,
+            distance: self.distance,
         }
     }
 
@@ -241,7 +254,8 @@ impl Report {
         }
         println!(" {:>11}", readable_ratio(ratio));
         let (name, what, limit) = (name.to_owned(), what.to_owned(), limit.map(str::to_owned));
-        self.round_trips.push(RoundTrip { name, what, times, limit, ratio });
+        let distance = self.distance;
+        self.round_trips.push(RoundTrip { name, what, times, limit, ratio, distance });
     }
 
     /// What is typical of what was measured under this name.

@@ -15,6 +15,7 @@ const TRIES: usize = 3;
 pub(crate) fn steadily(report: &mut Report, part: impl Fn(&mut Report)) {
     for number in 1..=TRIES {
         let (before, mark) = (distance(), report.mark());
+        report.at_distance(before);
         part(report);
         let moved = distance() / before;
         if SAME.contains(&moved) {

@@ -46,14 +46,17 @@ pub(crate) fn measure(report: &mut Report) {
         floors::copying(report);
         load::measure(report);
     });
-    floors::virtqueue(report);
-    in_process::measure(report);
+    steadily(report, |report| {
+        floors::virtqueue(report);
+        in_process::measure(report);
+    });
     steadily(report, |report| {
         floors::blocking(report);
         round_trip::blocking(report);
     });
-    for part in [scale::vms, scale::endpoints, scale::services, quiet::idle_vms, sharing::measure] {
+    for part in
+        [scale::vms, scale::endpoints, scale::services, quiet::idle_vms, sharing::measure, quiet::measure]
+    {
         steadily(report, part);
     }
-    quiet::measure(report);
 }
