@@ -23,6 +23,7 @@
 //! | `aliases` | host addresses that arithmetic cannot give |
 //! | `held` | messages that wait in the remote's own buffers for a slow VM |
 //! | `fairness` | whose message goes next, and who may hold how many of the remote's buffers |
+//! | `parties` | who talks to whom, as everybody here calls them |
 //! | [`policy`] | who may see which service, how it is shared, how much a VM may take |
 //! | [`counters`] | what was relayed and what was dropped, and why |
 #![forbid(unsafe_code)]
@@ -43,6 +44,7 @@ mod journal;
 #[cfg(fuzzing)]
 pub mod journal;
 mod life;
+mod parties;
 pub mod policy;
 mod recover;
 mod relay;
