@@ -17,13 +17,13 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 /// Two regions, the second far away.
 pub(crate) const REGIONS: [(GuestAddress, usize); 2] =
     [(GuestAddress(0), 0x8000), (GuestAddress(0x1_0000_0000), 0x1000)];
-const DESCRIPTORS: u64 = 0x1000;
-const AVAIL: u64 = 0x2000;
-const USED: u64 = 0x3000;
+pub(crate) const DESCRIPTORS: u64 = 0x1000;
+pub(crate) const AVAIL: u64 = 0x2000;
+pub(crate) const USED: u64 = 0x3000;
 /// Where sensible indirect tables are; they need no alignment.
 const INDIRECT: u64 = 0x4001;
 /// Where sensible buffers are.
-const BUFFERS: u64 = 0x5000;
+pub(crate) const BUFFERS: u64 = 0x5000;
 
 /// The guest's side.
 #[derive(Clone)]
@@ -50,7 +50,7 @@ impl Rig {
         memory.write_obj(index, GuestAddress(AVAIL + 2)).expect("mapped");
         let setup = setup(&memory, size, data.arbitrary()?);
         let queue = Queue::new(setup).expect("a sensible queue");
-        Ok(Rig { guest: Guest { memory, size }, queue })
+        Ok(Rig { guest: Guest::new(memory, size), queue })
     }
 
     /// What the device may touch of the chain that it has found: all within the guest's memory, and as much as it says.
@@ -70,6 +70,16 @@ impl Rig {
 }
 
 impl Guest {
+    /// A guest with a queue of so many entries.
+    pub(crate) fn new(memory: Arc<GuestMemoryMmap>, size: u16) -> Self {
+        Guest { memory, size }
+    }
+
+    /// Its memory.
+    pub(crate) fn memory(&self) -> &GuestMemoryMmap {
+        &self.memory
+    }
+
     /// Does one thing.
     pub(crate) fn step(&self, data: &mut Unstructured<'_>) -> Result<()> {
         let entry = u64::from(data.arbitrary::<u16>()? % self.size);
@@ -86,7 +96,12 @@ impl Guest {
                 self.write(AVAIL + 2, &index.to_le_bytes());
             }
             4 => self.write(AVAIL, &data.arbitrary::<u16>()?.to_le_bytes()),
-            5 => self.write(AVAIL + 4 + 2 * u64::from(self.size), &data.arbitrary::<u16>()?.to_le_bytes()),
+            5 => {
+                // The guest wants to be interrupted about now.
+                let used: u16 = self.memory.read_obj(GuestAddress(USED + 2)).expect("mapped");
+                let event = used.wrapping_sub(2).wrapping_add(data.int_in_range(0..=7)?);
+                self.write(AVAIL + 4 + 2 * u64::from(self.size), &event.to_le_bytes());
+            }
             // Anything anywhere.
             _ => self.write(data.int_in_range(0..=0x7FF0)?, &data.arbitrary::<[u8; 8]>()?),
         }
@@ -99,7 +114,7 @@ impl Guest {
 }
 
 /// A queue with sensible addresses.
-fn setup(memory: &Arc<GuestMemoryMmap>, size: u16, event_idx: bool) -> QueueSetup {
+pub(crate) fn setup(memory: &Arc<GuestMemoryMmap>, size: u16, event_idx: bool) -> QueueSetup {
     let event = || File::from(eventfd(0, EventfdFlags::CLOEXEC).expect("an event fd"));
     QueueSetup {
         memory: GuestMemory::new(Arc::clone(memory)),

@@ -13,6 +13,7 @@
 //! | [`control`] | lines on the control socket |
 //! | [`guest_queue`] | a guest's rings, changed between any two steps of the device |
 //! | [`guest_race`] | the same, changed by another thread meanwhile |
+//! | [`guest_reference`] | what a guest does to its rings, with the `virtio-queue` crate's device beside ours |
 //! | [`vrings`] | what a remote core writes to its vrings and buffers |
 //! | [`hostile_remote`] | the same, with the whole relay and guests behind it |
 //! | [`relay`] | what guests do at a relay whose remote behaves, held against a simple model |
@@ -40,6 +41,7 @@ pub mod device_tree;
 pub mod firmware;
 pub mod guest_queue;
 pub mod guest_race;
+pub mod guest_reference;
 pub mod hostile_remote;
 pub mod journal;
 pub mod keeper;

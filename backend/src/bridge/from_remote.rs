@@ -6,9 +6,10 @@ use log::Level;
 
 use super::aliases::Alias;
 use super::counters::Reason;
-use super::desk::{Client, Receiver};
+use super::desk::Receiver;
 use super::fairness::bits;
 use super::journal::Entry;
+use super::parties::Client;
 use super::policy::Overflow;
 use super::relay::Relay;
 use super::to_guest::{self, Delivery, deliver};

@@ -6,7 +6,7 @@
 //! | file | what is in it |
 //! |---|---|
 //! | [`thread`] | the bridge's thread as seen by others: how queues and orders reach it |
-//! | `worker` | its event loop |
+//! | `worker` | its event loop; in `worker/awake`, when it sleeps |
 //! | `relay` | one sweep over all rings |
 //! | `to_remote`, `to_guest` | one message of either direction, checked and copied |
 //! | `from_remote` | whose a message from the remote is |
@@ -23,6 +23,7 @@
 //! | `aliases` | host addresses that arithmetic cannot give |
 //! | `held` | messages that wait in the remote's own buffers for a slow VM |
 //! | `fairness` | whose message goes next, and who may hold how many of the remote's buffers |
+//! | `parties` | who talks to whom, as everybody here calls them |
 //! | [`policy`] | who may see which service, how it is shared, how much a VM may take |
 //! | [`counters`] | what was relayed and what was dropped, and why |
 #![forbid(unsafe_code)]
@@ -43,6 +44,7 @@ mod journal;
 #[cfg(fuzzing)]
 pub mod journal;
 mod life;
+mod parties;
 pub mod policy;
 mod recover;
 mod relay;

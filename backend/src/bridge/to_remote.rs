@@ -10,11 +10,12 @@ use log::Level;
 
 use super::aliases::Aliases;
 use super::counters::Reason;
-use super::desk::{Client, Sending};
+use super::desk::Sending;
 use super::directory::Directory;
 use super::fairness::{BRIDGE, BRIDGE_OWNER, Fairness, Verdict};
 use super::journal::{Entry, Journal};
-use super::vm::{Account, GuestService, MAX_ANNOUNCEMENTS};
+use super::parties::{Client, GuestService};
+use super::vm::{Account, MAX_ANNOUNCEMENTS};
 use crate::guest::port::QueueIndex;
 use crate::guest::{Direction, Queue};
 use crate::remote::messages::Outbound;

@@ -3,7 +3,8 @@
 //! What it waits for are file descriptors: commands, the guests' kicks, the mailbox, a timer, and what belongs to the
 //! remote's life.
 
-use std::hint;
+mod awake;
+
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
@@ -28,22 +29,7 @@ use crate::log_limit::LogLimit;
 use crate::remote::attach::RpmsgVdev;
 use crate::remote::core::{Change, RemoteCore, SavedCore};
 use crate::remote::mailbox::Mailbox;
-use crate::remote::vring::VringFault;
-use crate::remote::watch::Traffic;
 use crate::rpmsg::address::Slot;
-
-/// How long the bridge goes on before it looks at its descriptors, while there is always something to do: what comes that way
-/// can wait as long, and a system call costs as much as some messages.
-const ATTENDED: Duration = Duration::from_micros(100);
-/// How often it looks at VMs that were asked to kick meanwhile.
-const GLANCE: Duration = Duration::from_micros(10);
-/// What a sweep counts for until the clock is read again, in messages, and how many of these it takes.
-const SWEEP_COSTS: usize = 4;
-const CLOCK: usize = 64;
-
-/// How soon a VM that found no buffer at the remote looks again: some firmware (rpmsg-lite) never tells of consumed
-/// buffers.
-const STALL_RETRY: Duration = Duration::from_millis(10);
 
 /// What an event is about: a command, the mailbox, the timer, what the remote's service thread has done, its watchdog, who
 /// counts on it, or from [`TOKEN_QUEUES`] on a queue's kick.
@@ -80,6 +66,9 @@ pub(super) struct Worker {
     poll: Duration,
     /// When a message was moved last, unless the bridge has slept since.
     last_moved: Option<Instant>,
+    /// When VMs that were idle were asked to kick, and when those were looked at that had been asked.
+    parked: Instant,
+    glanced: Instant,
     stop: bool,
 }
 
@@ -181,81 +170,10 @@ impl Worker {
             stalled_until: None,
             poll,
             last_moved: None,
+            parked: Instant::now(),
+            glanced: Instant::now(),
             stop: false,
         })
-    }
-
-    /// Moves messages until it is time to look at the descriptors. Returns whether everyone has been asked to notify, and
-    /// nothing is left to do: then it is time to wait for them.
-    fn relay_messages(&mut self) -> bool {
-        let start = Instant::now();
-        let (mut now, mut parked, mut glanced) = (start, start, start);
-        let mut done = 0;
-        let may_sleep = loop {
-            let moved = match self.sweep(now) {
-                Ok(moved) => moved,
-                Err(fault) => {
-                    self.ring_broke(fault, now);
-                    break false;
-                }
-            };
-            done += SWEEP_COSTS + moved;
-            if moved > 0 {
-                self.last_moved = Some(now);
-            }
-            if done < CLOCK && self.last_moved.is_some() {
-                hint::spin_loop();
-                continue;
-            }
-            done = 0;
-            now = Instant::now();
-            if moved == 0 && self.last_moved.is_none_or(|last| now.duration_since(last) >= self.poll) {
-                self.last_moved = None;
-                break !self.relays.iter_mut().any(Relay::rearm);
-            }
-            if now.duration_since(start) >= ATTENDED {
-                break false;
-            }
-            if now.duration_since(parked) >= self.poll {
-                parked = now;
-                self.relays.iter_mut().for_each(Relay::park_idle);
-            }
-            if now.duration_since(glanced) >= GLANCE {
-                glanced = now;
-                self.relays.iter_mut().for_each(Relay::look_at_parked);
-            }
-        };
-        self.look_at_remote(now) && may_sleep
-    }
-
-    /// Looks at the rings of every device. Returns how many messages moved.
-    #[inline]
-    fn sweep(&mut self, now: Instant) -> Result<usize, VringFault> {
-        let mut moved = 0;
-        for relay in &mut self.relays {
-            moved += relay.sweep(now, self.remote.bell())?;
-        }
-        Ok(moved)
-    }
-
-    /// The remote has made a vring unusable.
-    #[cold]
-    fn ring_broke(&mut self, fault: VringFault, now: Instant) {
-        // Zeros in the place of what is gone make a fault of their own; the cause comes first.
-        let change = self.remote.look_at_memory(now).or_else(|| self.remote.fault(now, fault));
-        self.remote_changed(change, now);
-    }
-
-    /// What can be seen of the remote by the messages that have passed, or have not. Returns whether its memory is still there.
-    fn look_at_remote(&mut self, now: Instant) -> bool {
-        let torn = self.remote.look_at_memory(now);
-        let is_there = torn.is_none();
-        self.remote_changed(torn, now);
-        let retry = self.stalled_until.filter(|due| *due > now).unwrap_or(now + STALL_RETRY);
-        self.stalled_until = self.relays.iter().any(|relay| relay.stalled).then_some(retry);
-        let traffic = self.relays.iter_mut().map(Relay::traffic).fold(Traffic::default(), Traffic::and);
-        self.remote.see(traffic, now);
-        is_there
     }
 
     /// The relay of this device of the remote, made if there is none yet.

@@ -13,6 +13,7 @@
 //! | [`supervise`] | workers, one after the other, until the end |
 //! | [`worker`] | a worker as the keeper has it |
 //! | `program` | the executable from which workers are started |
+//! | `service_manager` | what systemd is told |
 //! | `restarts` | how soon a dead worker is followed by the next |
 //! | [`vm`] | a VM as the keeper has it: where front-ends come in |
 //! | `proxy` | one connection of a front-end, joined to whichever worker there is |
@@ -35,6 +36,7 @@ mod message;
 mod program;
 mod proxy;
 mod restarts;
+mod service_manager;
 mod session;
 pub mod supervise;
 pub mod vm;

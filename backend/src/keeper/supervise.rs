@@ -16,6 +16,7 @@ use super::calls::{Reply, Request};
 use super::channel::Outcome;
 use super::program::Program;
 use super::restarts::{LAST, Restarts};
+use super::service_manager::{News, tell};
 use super::worker::{Running, Worker};
 use crate::causes::Causes;
 
@@ -144,6 +145,9 @@ pub fn supervise(
                 has_served = true;
                 program.is_good();
                 let serving = (running.worker.number() == number).then(Instant::now);
+                if serving.is_some() {
+                    tell(News::Serving);
+                }
                 State::Running { running, serving }
             }
             (state, Some(Event::Signal(SIGHUP) | Event::Upgrade)) => {
@@ -154,6 +158,7 @@ pub fn supervise(
                     Event::Signal(signal) => info!("ending on signal {signal}"),
                     _ => info!("ending, as every front-end has gone and none can come"),
                 }
+                tell(News::Ending);
                 household.close();
                 match state {
                     State::Waiting { .. } => return Ok(()),
@@ -223,6 +228,7 @@ fn upgrade(program: &mut Program, state: State, household: &dyn Household) -> St
         return state;
     }
     info!("another worker takes over, from {path}");
+    tell(News::Upgrading);
     match state {
         State::Running { running, .. } => {
             // What it is asked now is answered by it, and what comes later by the next one.

@@ -18,6 +18,7 @@ use signal_hook::consts::{SIGHUP, TERM_SIGNALS};
 use signal_hook::iterator::Signals;
 use thiserror::Error;
 
+use super::activation::{ActivationError, Passed};
 use super::config::{KeyError, one_more_vm};
 use super::control::Refusal;
 use super::plan::{Plan, VmPlan};
@@ -75,6 +76,9 @@ pub enum KeepError {
         #[source]
         source: io::Error,
     },
+    /// Sockets of the service manager.
+    #[error(transparent)]
+    Activation(#[from] ActivationError),
     /// The keys of a VM that is to be added.
     #[error(transparent)]
     Keys(#[from] Box<KeyError>),
@@ -115,7 +119,8 @@ pub fn keep(plan: &Plan, handover: &Handover) -> Result<(), KeepError> {
     let waiting = Builder::new().name("signals".to_owned()).spawn(wait);
     waiting.map_err(system("the thread that waits for signals"))?;
 
-    let kept = Arc::new(Kept::open(plan, handover, &sender)?);
+    let passed = Passed::to_this_process(plan)?;
+    let kept = Arc::new(Kept::open(plan, handover, passed, &sender)?);
     let household: Arc<dyn Household> = Arc::<Kept>::clone(&kept);
     let ended = supervise((&sender, &events), &household);
     kept.close();
@@ -161,17 +166,35 @@ struct KeptOne {
 }
 
 impl Kept {
-    /// Opens everything that the plan names. Sockets first: where another program serves them already, nothing is touched.
-    pub(super) fn open(plan: &Plan, handover: &Handover, events: &Sender<Event>) -> Result<Self, KeepError> {
-        let rights = Rights { mode: Some(CONTROL_MODE), group: None };
-        let control = plan.control.as_deref().map(|path| sockets::listen(path, rights));
-        let (control, file) = control.transpose().map_err(KeepError::Control)?.unzip();
-        let sockets = plan.vms.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    /// Opens everything that the plan names and that was not passed to the program. Sockets first: where another program
+    /// serves them already, nothing is touched.
+    pub(super) fn open(
+        plan: &Plan,
+        handover: &Handover,
+        mut passed: Passed,
+        events: &Sender<Event>,
+    ) -> Result<Self, KeepError> {
+        let (control, file) = match (passed.control(), &plan.control) {
+            (Some(listener), _) => (Some(listener), None),
+            (None, Some(path)) => {
+                let rights = Rights { mode: Some(CONTROL_MODE), group: None };
+                let (listener, file) = sockets::listen(path, rights).map_err(KeepError::Control)?;
+                (Some(listener), Some(file))
+            }
+            (None, None) => (None, None),
+        };
+        let socket = |vm: &VmPlan| match passed.vm(&vm.name) {
+            Some(listener) => Ok(VmListener::Listening(listener, None)),
+            None => open(vm),
+        };
+        let sockets = plan.vms.iter().map(socket).collect::<Result<Vec<_>, _>>()?;
         let states = plan.remotes.iter().map(|remote| match &plan.state {
             Some(folder) => state_file(folder, &remote.name),
             None => state_memory().map_err(system("state memory")),
         });
         let going = Arc::new(Going(events.clone()));
+        let held =
+            Held { vms: Vec::new(), going: control.is_some().then(|| Arc::clone(&going)), control: file };
         let kept = Kept {
             plan: plan.clone(),
             handover: handover.to_file().map_err(system("the handover to workers"))?.into(),
@@ -179,11 +202,7 @@ impl Kept {
             hosts: remotes::hosts(&plan.remotes)?,
             control: control.map(OwnedFd::from),
             events: events.clone(),
-            held: Mutex::new(Held {
-                vms: Vec::new(),
-                going: file.is_some().then(|| Arc::clone(&going)),
-                control: file,
-            }),
+            held: Mutex::new(held),
         };
         for (plan, socket) in plan.vms.iter().zip(sockets) {
             kept.serve(plan.clone(), None, socket, &going)?;

@@ -16,9 +16,11 @@
 //! | [`vms`] | the VMs that are being served; they come and go |
 //! | `requests` | what the requests of the control socket do |
 //! | [`sockets`] | the vhost-user sockets: made at a path, or inherited |
+//! | [`activation`] | sockets that the service manager has opened |
 //! | [`sandbox`] | what the process that talks to guests gives up: privileges, files, system calls |
 #![forbid(unsafe_code)]
 
+pub mod activation;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use log::debug;
 use nix::unistd::Group;
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, chownat, openat};
-use rustix::net::sockopt::{socket_acceptconn, socket_domain};
+use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, geteuid, getpid, pidfd_getfd, pidfd_open};
 use thiserror::Error;
@@ -106,6 +106,12 @@ pub enum SocketError {
     /// The file descriptor is something else.
     #[error("file descriptor {fd}: expected a unix stream socket, found something else")]
     NotUnix {
+        /// Its number.
+        fd: RawFd,
+    },
+    /// Nobody can come in by the file descriptor.
+    #[error("file descriptor {fd}: expected a socket that listens, found one that does not")]
+    NotListening {
         /// Its number.
         fd: RawFd,
     },
@@ -259,12 +265,23 @@ impl Drop for SocketFile {
     }
 }
 
+/// Takes over a socket on which the parent process has begun to listen.
+///
+/// # Errors
+/// A file descriptor that is no unix socket, or does not listen.
+pub fn take_over_listening(fd: RawFd) -> Result<UnixListener, SocketError> {
+    match take_over(fd)? {
+        VmListener::Listening(listener, _) => Ok(listener),
+        VmListener::Connected(_) => Err(SocketError::NotListening { fd }),
+    }
+}
+
 /// Takes over a socket that the parent process has opened. It is duplicated by its number, so that a number which is
 /// not open, or is something else, is an error and no more.
 fn take_over(fd: RawFd) -> Result<VmListener, SocketError> {
     let socket =
         duplicate(getpid(), fd).map_err(|errno| SocketError::NotOpen { fd, source: errno.into() })?;
-    if socket_domain(&socket) != Ok(rustix::net::AddressFamily::UNIX) {
+    if (socket_domain(&socket), socket_type(&socket)) != (Ok(AddressFamily::UNIX), Ok(SocketType::STREAM)) {
         return Err(SocketError::NotUnix { fd });
     }
     match socket_acceptconn(&socket) {

@@ -18,6 +18,7 @@ mod polling;
 mod program;
 mod remote;
 mod sandbox;
+mod service_manager;
 mod service_restart;
 mod sharing;
 mod spoofing;

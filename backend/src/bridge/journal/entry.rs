@@ -17,7 +17,7 @@
 //! | 13 | | service | length in bytes, [`SavedDesk`] | who may talk to a service |
 
 use super::saved::{Saved, SavedDesk, SavedVm};
-use crate::bridge::vm::GuestService;
+use crate::bridge::parties::GuestService;
 use crate::remote::vring::Cursor;
 use crate::rpmsg::ServiceName;
 use crate::rpmsg::address::Slot;

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bridge::desk::Client;
-use crate::bridge::vm::GuestService;
+use crate::bridge::parties::{Client, GuestService};
 use crate::remote::vring::Cursor;
 use crate::rpmsg::ServiceName;
 use crate::rpmsg::address::{Session, Slot};

@@ -2,8 +2,7 @@ use proptest::prelude::*;
 
 use super::entry::replay;
 use super::*;
-use crate::bridge::desk::Client;
-use crate::bridge::vm::GuestService;
+use crate::bridge::parties::{Client, GuestService};
 use crate::remote::memory::Access;
 use crate::remote::memory::testing::carveouts;
 use crate::remote::vring::Cursor;

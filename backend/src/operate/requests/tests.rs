@@ -23,6 +23,7 @@ use crate::keeper::handover::Handover;
 use crate::keeper::home::Home;
 use crate::keeper::supervise::{Event, Household};
 use crate::keeper::worker::Worker;
+use crate::operate::activation::Passed;
 use crate::operate::keep::Kept;
 use crate::operate::plan::{Plan, VmPlan, VmSocket};
 use crate::operate::remotes;
@@ -63,7 +64,7 @@ fn started_with(control: impl FnOnce(&Path) -> Option<PathBuf>, more: Option<VmP
     let vms = std::iter::once(a).chain(more).collect();
     let plan = Plan { control: control(folder.path()), user: None, state: None, remotes: plans, vms };
     let (sender, events) = channel();
-    let kept = Kept::open(&plan, &Handover::default(), &sender).unwrap();
+    let kept = Kept::open(&plan, &Handover::default(), Passed::default(), &sender).unwrap();
     let (ours, theirs) = pair().unwrap();
     let channel = ToWorker::new(ours);
     let worker = Worker::new(0, Arc::clone(&channel));

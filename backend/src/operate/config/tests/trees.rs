@@ -6,20 +6,26 @@ use super::*;
 
 /// What the configurations of boards name as their tree, which is compiled for the test.
 const TREES: [&str; 2] = ["/sys/firmware/fdt", "target/dts/mps2-an385.dtb"];
+const TREES_OF_BOARDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../dts");
+const PACKAGING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging");
+
+/// What the configuration of a board resolves to.
+#[track_caller]
+fn planned(board: &str, file: &Path) -> Plan {
+    let scratch = tempfile::tempdir().unwrap();
+    let tree = scratch.path().join("tree.dtb");
+    let source = Path::new(TREES_OF_BOARDS).join(format!("{board}.dts"));
+    let compiled = Command::new("dtc").args(["-q", "-@", "-o"]).arg(&tree).arg(source).status();
+    assert!(compiled.expect("dtc, of Debian's device-tree-compiler").success());
+    let text = fs::read_to_string(file).unwrap();
+    let text = TREES.into_iter().fold(text, |text, name| text.replace(name, tree.to_str().unwrap()));
+    parse(file, &text).unwrap_or_else(|error| panic!("{error}"))
+}
 
 #[track_caller]
 fn is_planned(board: &str) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dts");
-    let scratch = tempfile::tempdir().unwrap();
-    let tree = scratch.path().join("tree.dtb");
-    let source = folder.join(format!("{board}.dts"));
-    let compiled = Command::new("dtc").args(["-q", "-@", "-o"]).arg(&tree).arg(source).status();
-    assert!(compiled.expect("dtc, of Debian's device-tree-compiler").success());
-    let file = folder.join(format!("{board}.toml"));
-    let text = fs::read_to_string(&file).unwrap();
-    let text = TREES.into_iter().fold(text, |text, name| text.replace(name, tree.to_str().unwrap()));
-
-    let found = parse(&file, &text).unwrap_or_else(|error| panic!("{error}")).to_string();
+    let folder = Path::new(TREES_OF_BOARDS);
+    let found = planned(board, &folder.join(format!("{board}.toml"))).to_string();
 
     let check = folder.join(format!("{board}.check"));
     if std::env::var_os("UPDATE_REFERENCE").is_some() {
@@ -81,4 +87,45 @@ fn a_region_of_the_tree_without_a_file_is_asked_for_where_there_is_no_hardware()
         error.starts_with("board.toml:6: key remote.node: expected a path, a label or an alias"),
         "{error}"
     );
+}
+
+/// What the package installs serves as it is in the sandbox of its unit, which lets the service make sockets and files in
+/// these places only.
+#[track_caller]
+fn is_for_the_service(file: &Path, plan: &Plan) {
+    let file = file.display();
+    assert_eq!(plan.control.as_deref(), Some(Path::new("/run/rpmsg/control")), "{file}");
+    assert_eq!(plan.state.as_deref(), Some(Path::new("/run/rpmsg")), "{file}");
+    for vm in &plan.vms {
+        let VmSocket::Path(socket) = &vm.socket else { panic!("{file}: vm {} has no path", vm.name) };
+        assert_eq!(socket.parent(), Some(Path::new("/run/rpmsg")), "{file}");
+    }
+    for remote in &plan.remotes {
+        assert!(remote.dump.as_deref().is_none_or(|dump| dump == Path::new("/var/lib/rpmsg")), "{file}");
+    }
+}
+
+#[test]
+fn every_board_has_an_example_in_the_package_that_is_accepted() {
+    let named = |folder: &Path, kind: &str| {
+        let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let of_kind = files.filter(|path| path.extension().is_some_and(|found| found == kind));
+        let mut names: Vec<_> = of_kind.map(|path| path.file_stem().unwrap().to_owned()).collect();
+        names.sort();
+        names
+    };
+    let examples = Path::new(PACKAGING).join("examples");
+    let boards = named(Path::new(TREES_OF_BOARDS), "dts");
+    assert_eq!(named(&examples, "toml"), boards);
+    for board in boards {
+        let file = examples.join(&board).with_extension("toml");
+        is_for_the_service(&file, &planned(board.to_str().unwrap(), &file));
+    }
+}
+
+#[test]
+fn the_configuration_of_the_package_is_accepted() {
+    let file = Path::new(PACKAGING).join("vhost-device-rpmsg.toml");
+    let plan = parse(&file, &fs::read_to_string(&file).unwrap()).unwrap_or_else(|error| panic!("{error}"));
+    is_for_the_service(&file, &plan);
 }
