@@ -39,7 +39,7 @@ struct Arguments {
 
 /// What there is for the relay to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Way {
+pub(crate) enum Way {
     /// To the sink of the remote core
     ToRemote,
     /// To the echo of the remote core and back
@@ -93,7 +93,7 @@ fn relay(
 }
 
 /// Nanoseconds of the relay for one message, there or there and back.
-fn time(way: Way, batch: u32, messages: u32, payload: &[u8]) -> f64 {
+pub(crate) fn time(way: Way, batch: u32, messages: u32, payload: &[u8]) -> f64 {
     let clock = clock();
     let mut bench = awake();
     let mut figures: Vec<_> = (0..REPETITIONS)
