@@ -142,7 +142,7 @@ impl Relay {
             && let Vm { to_guest: Some(queue), from_guest: Some(_), account } = vm
             && deliver(queue, account, &device.inbound, service, message) != Delivery::Later
         {
-            self.attention.wrote(index);
+            self.attention.gave(index);
             return;
         }
         self.attention.receiving |= 1 << index;
@@ -188,7 +188,7 @@ impl Relay {
                 if to_guest::announce(queue, account, announcement) == Delivery::Later {
                     return false;
                 }
-                self.attention.wrote(index);
+                self.attention.gave(index);
                 if let Some((service, incarnation)) = self.directory.told(&mut account.view, announcement) {
                     self.journal.append(&Entry::Told { slot, service, incarnation });
                 }
@@ -203,7 +203,7 @@ impl Relay {
         if deliver(queue, account, &device.inbound, service, message) == Delivery::Later {
             return false;
         }
-        self.attention.wrote(index);
+        self.attention.gave(index);
         account.before_news = account.before_news.saturating_sub(1);
         self.journal.append(&Entry::Unheld { slot: account.slot() });
         if let Some(id) = self.held.pop(&mut account.waiting) {

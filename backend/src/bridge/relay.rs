@@ -175,6 +175,8 @@ impl Relay {
         // Also what was moved before a fault: the guests' rings are sound.
         if moved != Ok(0) || self.attention.written != 0 || self.has_unpublished() {
             self.publish(&mut bell);
+        } else {
+            self.prepare();
         }
         moved
     }
@@ -276,7 +278,7 @@ impl Relay {
         }
         let rights_changed = passage.rights_changed;
         if moved > 0 {
-            self.attention.wrote(index);
+            self.attention.took(index);
         }
         if rights_changed {
             self.news();

@@ -25,7 +25,7 @@ pub(super) enum Delivery {
 /// Whether the guest's receive queue has a buffer. A queue that has become unusable is reported, and is empty from
 /// then on.
 #[inline]
-fn has_buffer(queue: &mut Queue, account: &mut Account) -> bool {
+pub(super) fn has_buffer(queue: &mut Queue, account: &mut Account) -> bool {
     let fault = match queue.peek(Direction::ToGuest) {
         Ok(None) => return false,
         Ok(Some(Ok(()))) => return true,

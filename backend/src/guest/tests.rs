@@ -113,6 +113,27 @@ fn a_queue_goes_on_at_its_used_index_whatever_the_front_end_says() {
 }
 
 #[test]
+fn a_good_chain_is_looked_at_once_and_a_bad_one_again() {
+    let ram = Ram::new();
+    let mut queue = ram.queue(false);
+    ram.descriptor(DESCRIPTORS, 0, BUFFERS, 16, WRITE, 0);
+    ram.descriptor(DESCRIPTORS, 1, END, 16, WRITE, 0);
+    ram.make_available(&[0, 1]);
+    let mut look = |direction| (queue.peek(direction).unwrap().unwrap().is_ok(), queue.chain_len());
+    assert_eq!(look(Direction::ToGuest), (true, 16));
+    ram.descriptor(DESCRIPTORS, 0, BUFFERS, 32, 0, 0);
+    assert_eq!(look(Direction::ToGuest), (true, 16));
+    assert_eq!(look(Direction::FromGuest), (true, 32));
+
+    queue.complete(0);
+
+    let mut look = || queue.peek(Direction::ToGuest).unwrap().unwrap().is_ok();
+    assert!(!look());
+    ram.descriptor(DESCRIPTORS, 1, BUFFERS, 16, WRITE, 0);
+    assert!(look());
+}
+
+#[test]
 fn a_ring_that_was_never_used_is_told_from_one_that_has_wrapped() {
     let ram = Ram::new();
     assert!(ram.queue(false).is_fresh());

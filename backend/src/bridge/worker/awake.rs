@@ -3,7 +3,6 @@
 //! Looking costs a core as long as it lasts, and falling asleep costs whoever comes next a wake-up. To look for about as long as
 //! that takes, costs at most twice what the better choice would have, whenever the next message comes.
 
-use std::hint;
 use std::time::{Duration, Instant};
 
 use super::Worker;
@@ -39,9 +38,8 @@ impl Worker {
                 }
             };
             done += SWEEP_COSTS + moved;
-            match moved {
-                0 => hint::spin_loop(),
-                _ => self.last_moved = Some(now),
+            if moved > 0 {
+                self.last_moved = Some(now);
             }
             if done < CLOCK && self.last_moved.is_some() {
                 continue;
