@@ -21,6 +21,7 @@ use vmm_sys_util::timerfd::TimerFd;
 use super::journal::State;
 use super::policy::Policy;
 use super::relay::Relay;
+use super::tap::Tapping;
 use super::thread::{Answer, Command, Request};
 use crate::causes::Causes;
 use crate::guest::port::QueueIndex;
@@ -81,6 +82,8 @@ pub(super) struct Worker {
     /// When a message was moved last, unless the bridge has slept since.
     last_moved: Option<Instant>,
     stop: bool,
+    /// Who captures.
+    tapping: Option<Tapping>,
 }
 
 /// Runs the event loop until the worker is told to stop.
@@ -182,6 +185,7 @@ impl Worker {
             poll,
             last_moved: None,
             stop: false,
+            tapping: None,
         })
     }
 
@@ -266,7 +270,11 @@ impl Worker {
                 number => format!("{} device {number}", self.remote.name()),
             };
             let area = self.state.device(self.relays.len());
-            self.relays.push(Relay::new(name, self.policy.clone(), area, Instant::now()));
+            let mut relay = Relay::new(name, self.policy.clone(), area, Instant::now());
+            if let Some(tapping) = &mut self.tapping {
+                tapping.begin(&mut relay);
+            }
+            self.relays.push(relay);
         }
         &mut self.relays[vdev]
     }
@@ -386,10 +394,14 @@ impl Worker {
     fn carry_out(&mut self, command: Command, ops: &mut EventOps<'_>) -> Answer {
         match command {
             Command::AddVm(vdev, vm, goes_on) => {
-                if self.relay_of(vm.account.slot()).is_some() {
+                let slot = vm.account.slot();
+                if self.relay_of(slot).is_some() {
                     return Answer::Refused;
                 }
                 self.relay(vdev).add_vm(*vm, goes_on);
+                if let Some(tapping) = &mut self.tapping {
+                    tapping.add_vm(&mut self.relays[vdev], slot.number().into());
+                }
             }
             Command::Settle => {
                 let now = Instant::now();
@@ -436,6 +448,15 @@ impl Worker {
                 let result = self.remote.order(&order, now).map(|change| self.remote_changed(change, now));
                 self.close_retired_mailbox(ops);
                 return Answer::Ordered(result);
+            }
+            Command::Capture(_) if self.tapping.is_some() => return Answer::Refused,
+            Command::Capture(mut tapping) => {
+                self.relays.iter_mut().for_each(|relay| tapping.begin(relay));
+                self.tapping = Some(tapping);
+            }
+            Command::EndCapture => {
+                self.relays.iter_mut().for_each(|relay| relay.tap = None);
+                self.tapping = None;
             }
             Command::Inspect => return Answer::Inspected(self.remote.inspect()),
             Command::Stop => {
