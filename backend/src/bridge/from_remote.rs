@@ -12,6 +12,7 @@ use super::journal::Entry;
 use super::parties::Client;
 use super::policy::Overflow;
 use super::relay::Relay;
+use super::tap::{Way, name_of};
 use super::to_guest::{self, Delivery, deliver};
 use super::vm::Vm;
 use crate::remote::messages::{Arrival, Message};
@@ -62,6 +63,9 @@ impl Relay {
                     if let Some(vm) = self.vm(slot) {
                         vm.account.drop_message(Reason::StaleSession, service, &detail);
                     }
+                    let header = Header { dst: address, ..message.header };
+                    let dropped = Some(Reason::StaleSession);
+                    self.show(slot, service, Message { header, ..message }, dropped);
                     return self.release(message.id);
                 }
                 self.route_to_vm(slot, address, message, now);
@@ -122,6 +126,7 @@ impl Relay {
             Some(vm) => {
                 let detail = format_args!("from {src:#x} to {dst:#x}");
                 vm.account.drop_message(Reason::StaleSession, Some(service), &detail);
+                self.show(slot, Some(service), *message, Some(Reason::StaleSession));
             }
             None => self.count_unwanted(service, "answer to a VM that was removed", src, dst),
         }
@@ -140,9 +145,13 @@ impl Relay {
         if vm.account.waiting.is_empty()
             && !vm.account.view.is_behind(&self.directory)
             && let Vm { to_guest: Some(queue), from_guest: Some(_), account } = vm
-            && deliver(queue, account, &device.inbound, service, message) != Delivery::Later
+            && let delivery = deliver(queue, account, &device.inbound, service, message)
+            && delivery != Delivery::Later
         {
             self.attention.gave(index);
+            if self.tap.is_some() {
+                self.show(slot, service, message, delivery.reason());
+            }
             return;
         }
         self.attention.receiving |= 1 << index;
@@ -158,7 +167,17 @@ impl Relay {
         } else {
             let Header { src, dst, .. } = message.header;
             account.drop_message(Reason::GuestTooSlow, service, &format_args!("from {src:#x} to {dst:#x}"));
+            self.show(slot, service, message, Some(Reason::GuestTooSlow));
         }
+    }
+
+    /// Shows a message from the remote, whose destination is the guest's own address by now, to whoever captures.
+    #[cold]
+    fn show(&mut self, slot: Slot, service: Option<usize>, message: Message, dropped: Option<Reason>) {
+        let vm = self.vms[usize::from(slot.number())].as_deref();
+        let (Some(tap), Some(device), Some(vm)) = (&mut self.tap, &self.device, vm) else { return };
+        let service = name_of(&self.directory, service);
+        tap.show_inbound(&vm.account, &device.inbound, service, message, dropped);
     }
 
     /// Gives waiting VMs what they have room for. Returns how many messages that were.
@@ -188,6 +207,9 @@ impl Relay {
                 if to_guest::announce(queue, account, announcement) == Delivery::Later {
                     return false;
                 }
+                if let Some(tap) = &mut self.tap {
+                    tap.show_announcement(Way::ToGuest, slot, account.session(), announcement);
+                }
                 self.attention.gave(index);
                 if let Some((service, incarnation)) = self.directory.told(&mut account.view, announcement) {
                     self.journal.append(&Entry::Told { slot, service, incarnation });
@@ -200,8 +222,13 @@ impl Relay {
             return false;
         };
         let service = self.directory.at(message.header.src);
-        if deliver(queue, account, &device.inbound, service, message) == Delivery::Later {
+        let delivery = deliver(queue, account, &device.inbound, service, message);
+        if delivery == Delivery::Later {
             return false;
+        }
+        if let Some(tap) = &mut self.tap {
+            let service = name_of(&self.directory, service);
+            tap.show_inbound(account, &device.inbound, service, message, delivery.reason());
         }
         self.attention.gave(index);
         account.before_news = account.before_news.saturating_sub(1);

@@ -13,6 +13,7 @@ use super::handover::Handover;
 use super::held::Held;
 use super::journal::Entry;
 use super::relay::Relay;
+use super::tap::Way;
 use super::vm::Vm;
 use crate::guest::Queue;
 use crate::guest::port::QueueIndex;
@@ -147,6 +148,9 @@ impl Relay {
             let announcement = Announcement { name, addr, kind: AnnouncementKind::Destroy };
             device.outbound.write_payload(&buffer, &announcement.to_bytes());
             device.outbound.send(buffer, announcement.header());
+            if let (Some(tap), HostAddress::Guest { slot, session, .. }) = (&mut self.tap, from_host(addr)) {
+                tap.show_announcement(Way::ToRemote, slot, session, announcement);
+            }
             self.farewells.pop();
             self.journal.change();
             moved += 1;

@@ -12,6 +12,7 @@
 //! | `from_remote` | whose a message from the remote is |
 //! | `journal` | what makes a message pass exactly once although the program is killed |
 //! | `recover` | going on where a program before this one was killed |
+//! | [`tap`], [`capture`] | what somebody who captures sees of the messages |
 //! | `attention` | whose rings are looked at, and who is asked to notify instead |
 //! | `services` | the remote's services as the relay keeps them |
 //! | `life` | VMs, drivers and remotes that come and go |
@@ -32,6 +33,7 @@ mod aliases;
 mod attention;
 #[cfg(any(test, fuzzing, feature = "bench"))]
 pub mod bench;
+pub mod capture;
 pub mod counters;
 mod desk;
 pub mod directory;
@@ -49,6 +51,7 @@ pub mod policy;
 mod recover;
 mod relay;
 mod services;
+pub mod tap;
 #[cfg(test)]
 mod tests;
 pub mod thread;
@@ -59,4 +62,4 @@ mod watch;
 mod worker;
 
 pub use journal::{State, StateError};
-pub use thread::{Bridge, BridgeError, SlotTaken, VmConfig};
+pub use thread::{Bridge, BridgeError, CaptureError, SlotTaken, VmConfig};

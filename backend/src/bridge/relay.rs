@@ -19,6 +19,7 @@ use super::journal::{Entry, Journal};
 use super::life::Parked;
 use super::policy::Policy;
 use super::recover::Recovered;
+use super::tap::Tap;
 use super::to_remote::{Passage, Taken};
 use super::vm::Vm;
 use crate::guest::Queue;
@@ -78,6 +79,8 @@ pub(super) struct Relay {
     pub(super) logged: [Cursor; 2],
     /// What is still to come back of what there was before this program.
     pub(super) recovered: Option<Box<Recovered>>,
+    /// Where messages are shown while somebody captures.
+    pub(super) tap: Option<Box<Tap>>,
 }
 
 impl Relay {
@@ -116,6 +119,7 @@ impl Relay {
             journal,
             logged: [Cursor::default(); 2],
             recovered: None,
+            tap: None,
         }
     }
 
@@ -171,12 +175,18 @@ impl Relay {
         if let Some(device) = &mut self.device {
             device.inbound.vring().want_interrupts(false);
         }
+        if let Some(tap) = &mut self.tap {
+            tap.at(now);
+        }
         let moved = self.relay_batch(now);
         // Also what was moved before a fault: the guests' rings are sound.
         if moved != Ok(0) || self.attention.written != 0 || self.has_unpublished() {
             self.publish(&mut bell);
         } else {
             self.prepare();
+        }
+        if let Some(tap) = &mut self.tap {
+            tap.flush();
         }
         moved
     }
@@ -240,6 +250,7 @@ impl Relay {
             aliases: &mut self.aliases,
             fairness: &mut self.fairness,
             journal: &mut self.journal,
+            tap: self.tap.as_deref_mut(),
             now,
             rights_changed: false,
         };

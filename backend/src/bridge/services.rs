@@ -8,6 +8,7 @@ use super::counters::Reason;
 use super::directory::Withdrawn;
 use super::journal::Entry;
 use super::relay::Relay;
+use super::tap::{Seen, Way};
 use crate::remote::messages::Message;
 use crate::rpmsg::address::Slot;
 use crate::rpmsg::{Announcement, AnnouncementKind, Header, MAX_PAYLOAD, ServiceName};
@@ -97,7 +98,7 @@ impl Relay {
     fn serve_desk(&mut self, service: usize, now: Instant) -> usize {
         let Some(device) = &mut self.device else { return 0 };
         let src = self.aliases.client_of(service);
-        let Some((_, dst)) = self.directory.name(service) else { return 0 };
+        let Some((name, dst)) = self.directory.name(service) else { return 0 };
         let Some(desk) = self.directory.desk(service) else { return 0 };
         let mut moved = 0;
         while let Some(request) = desk.next_request() {
@@ -113,7 +114,16 @@ impl Relay {
             device.outbound.write_payload(&buffer, payload);
             let len = u16::try_from(payload.len()).unwrap_or(0);
             let bytes = payload.len();
-            device.outbound.send(buffer, Header { src, dst, reserved: 0, len, flags: request.flags });
+            let header = Header { src, dst, reserved: 0, len, flags: request.flags };
+            device.outbound.send(buffer, header);
+            if let Some(tap) = &mut self.tap {
+                let (header, session) =
+                    (Header { src: request.client.address, ..header }, request.client.session);
+                let (way, service) = (Way::ToRemote, Some(name));
+                tap.show(Seen { way, slot, session, host: src, header, service, dropped: None }, |target| {
+                    target.copy_from_slice(&payload[..target.len()]);
+                });
+            }
             desk.request_sent(now);
             if let Some(vm) = self.vms[usize::from(slot.number())].as_deref_mut() {
                 vm.account.counters.sent(Some(service), bytes);

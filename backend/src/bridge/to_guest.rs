@@ -22,6 +22,13 @@ pub(super) enum Delivery {
     Dropped,
 }
 
+impl Delivery {
+    /// Why the message was dropped, if it was.
+    pub(super) fn reason(self) -> Option<Reason> {
+        (self == Delivery::Dropped).then_some(Reason::ReceiveBufferTooSmall)
+    }
+}
+
 /// Whether the guest's receive queue has a buffer. A queue that has become unusable is reported, and is empty from
 /// then on.
 #[inline]

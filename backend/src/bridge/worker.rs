@@ -22,6 +22,7 @@ use vmm_sys_util::timerfd::TimerFd;
 use super::journal::State;
 use super::policy::Policy;
 use super::relay::Relay;
+use super::tap::Tapping;
 use super::thread::{Answer, Command, Request};
 use crate::causes::Causes;
 use crate::guest::port::QueueIndex;
@@ -70,6 +71,8 @@ pub(super) struct Worker {
     parked: Instant,
     glanced: Instant,
     stop: bool,
+    /// Who captures.
+    tapping: Option<Tapping>,
 }
 
 /// Runs the event loop until the worker is told to stop.
@@ -173,6 +176,7 @@ impl Worker {
             parked: Instant::now(),
             glanced: Instant::now(),
             stop: false,
+            tapping: None,
         })
     }
 
@@ -184,7 +188,11 @@ impl Worker {
                 number => format!("{} device {number}", self.remote.name()),
             };
             let area = self.state.device(self.relays.len());
-            self.relays.push(Relay::new(name, self.policy.clone(), area, Instant::now()));
+            let mut relay = Relay::new(name, self.policy.clone(), area, Instant::now());
+            if let Some(tapping) = &mut self.tapping {
+                tapping.begin(&mut relay);
+            }
+            self.relays.push(relay);
         }
         &mut self.relays[vdev]
     }
@@ -304,10 +312,14 @@ impl Worker {
     fn carry_out(&mut self, command: Command, ops: &mut EventOps<'_>) -> Answer {
         match command {
             Command::AddVm(vdev, vm, goes_on) => {
-                if self.relay_of(vm.account.slot()).is_some() {
+                let slot = vm.account.slot();
+                if self.relay_of(slot).is_some() {
                     return Answer::Refused;
                 }
                 self.relay(vdev).add_vm(*vm, goes_on);
+                if let Some(tapping) = &mut self.tapping {
+                    tapping.add_vm(&mut self.relays[vdev], slot.number().into());
+                }
             }
             Command::Settle => {
                 let now = Instant::now();
@@ -354,6 +366,15 @@ impl Worker {
                 let result = self.remote.order(&order, now).map(|change| self.remote_changed(change, now));
                 self.close_retired_mailbox(ops);
                 return Answer::Ordered(result);
+            }
+            Command::Capture(_) if self.tapping.is_some() => return Answer::Refused,
+            Command::Capture(mut tapping) => {
+                self.relays.iter_mut().for_each(|relay| tapping.begin(relay));
+                self.tapping = Some(tapping);
+            }
+            Command::EndCapture => {
+                self.relays.iter_mut().for_each(|relay| relay.tap = None);
+                self.tapping = None;
             }
             Command::Inspect => return Answer::Inspected(self.remote.inspect()),
             Command::Stop => {

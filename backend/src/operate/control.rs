@@ -16,8 +16,8 @@ mod server;
 pub use self::server::fuzzing;
 pub(super) use self::{
     protocol::{
-        AllRemotes, AllVms, Code, OneRemote, OneVm, Refusal, RemoteReport, RemoteRequest, Request,
-        TableReport, TraceReport, Traces, VmReport,
+        AllRemotes, AllVms, CaptureRequest, Captured, Code, OneRemote, OneVm, Refusal, RemoteReport,
+        RemoteRequest, Request, TableReport, TraceReport, Traces, VmReport,
     },
-    server::{Control, Outcome},
+    server::{Control, Done, Outcome, Stream},
 };

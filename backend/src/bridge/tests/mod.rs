@@ -1,6 +1,7 @@
 //! The relay as a whole, on a test bench without threads.
 
 mod attention;
+mod capture;
 mod crash;
 mod device_memory;
 mod loss;
