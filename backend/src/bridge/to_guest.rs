@@ -63,7 +63,7 @@ pub(super) fn deliver(
         account.drop_message(Reason::ReceiveBufferTooSmall, service, &detail);
         return Delivery::Dropped;
     }
-    queue.write_array(Header { reserved: 0, ..message.header }.to_bytes());
+    queue.write_head(Header { reserved: 0, ..message.header }.to_bytes());
     let mut done = 0;
     for piece in queue.pieces(HEADER_LEN, len) {
         inbound.copy_payload(message.id, done, &piece);
@@ -86,7 +86,7 @@ pub(super) fn announce(queue: &mut Queue, account: &mut Account, announcement: A
         return Delivery::Dropped;
     }
     let header = announcement.header();
-    queue.write_array(header.to_bytes());
+    queue.write_head(header.to_bytes());
     queue.write(HEADER_LEN, &announcement.to_bytes());
     queue.complete(header.message_len());
     Delivery::Done

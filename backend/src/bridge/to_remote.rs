@@ -66,7 +66,7 @@ impl Passage<'_> {
                 return Taken::Nothing;
             }
         }
-        let header = Header::from_bytes(&queue.read_array());
+        let header = Header::from_bytes(&queue.read_head());
         if let Err(error) = header.check(queue.chain_len()) {
             return self.refuse(queue, account, Reason::BadHeader, None, &error);
         }
@@ -291,7 +291,7 @@ impl Passage<'_> {
         account.drop_message(reason, service, detail);
         // Others have no header to be shown.
         if self.tap.is_some() && !matches!(reason, Reason::BadChain | Reason::BadHeader) {
-            let header = Header::from_bytes(&queue.read_array());
+            let header = Header::from_bytes(&queue.read_head());
             self.show(queue, account, service, header, ANY_ADDRESS, Some(reason));
         }
         self.done_without_buffer(queue, account)

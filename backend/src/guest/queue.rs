@@ -277,7 +277,7 @@ impl Queue {
             }
             self.seen = found;
         }
-        let head = u16::from_le(self.avail.read(2 + usize::from(self.next % self.size)));
+        let head = u16::from_le(self.avail.read(2 + self.entry()));
         if head >= self.size {
             return Err(self.broken_by(QueueFault::Head { found: head, size: self.size }));
         }
@@ -285,6 +285,13 @@ impl Queue {
         let chain = self.chain.walk(&self.descriptors, head, self.size, direction);
         self.found = chain.is_ok().then_some(direction);
         Ok(Some(chain))
+    }
+
+    /// Entry of the rings that comes next.
+    #[inline]
+    fn entry(&self) -> usize {
+        // The size is a power of two.
+        usize::from(self.next & (self.size - 1))
     }
 
     /// Takes nothing any more until the driver sets the queue up anew.
@@ -318,32 +325,32 @@ impl Queue {
         self.chain.pieces(start, len).map(|fragment| memory.bytes(&fragment))
     }
 
-    /// The chain's first bytes, each read once; zeros where it has fewer.
+    /// The chain's first 16 bytes, each read once; zeros where it has fewer.
     #[inline]
-    pub fn read_array<const N: usize>(&self) -> [u8; N] {
-        let Some(first) = self.chain.first(N) else {
-            let mut bytes = [0; N];
+    pub fn read_head(&self) -> [u8; 16] {
+        let Some(first) = self.chain.first(16) else {
+            let mut bytes = [0; 16];
             self.read(0, &mut bytes);
             return bytes;
         };
         #[cfg(test)]
-        crate::copied::add(N);
-        self.descriptors.memory().read_array(first)
+        crate::copied::add(16);
+        self.descriptors.memory().read_head(first)
     }
 
-    /// Writes the chain's first bytes, for as many of which there must be room.
+    /// Writes the chain's first 16 bytes, for as many of which there must be room.
     #[inline]
-    pub fn write_array<const N: usize>(&self, bytes: [u8; N]) {
-        let Some(first) = self.chain.first(N) else {
+    pub fn write_head(&self, bytes: [u8; 16]) {
+        let Some(first) = self.chain.first(16) else {
             self.write(0, &bytes);
             return;
         };
         #[cfg(test)]
         {
             crate::crash::point();
-            crate::copied::add(N);
+            crate::copied::add(16);
         }
-        self.descriptors.memory().write_array(first, bytes);
+        self.descriptors.memory().write_head(first, bytes);
     }
 
     /// Copies the chain's bytes from `start` on, each read once. Returns how many there were.
@@ -379,7 +386,7 @@ impl Queue {
     pub fn complete(&mut self, written: u32) {
         debug_assert_ne!(self.next, self.seen, "a chain was found");
         let element = [u32::from(self.head).to_le(), written.to_le()];
-        self.used_elements.write(usize::from(self.next % self.size), element);
+        self.used_elements.write(self.entry(), element);
         self.next = self.next.wrapping_add(1);
         self.found = None;
     }
