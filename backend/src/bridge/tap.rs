@@ -1,8 +1,8 @@
 //! What a capture sees of the messages: the bridge's side of it.
 //!
-//! While somebody captures, every relay has a [`Tap`]: it copies the messages that it is shown into a ring of records, which a
+//! While somebody captures, every relay has a `Tap`: it copies the messages that it is shown into a ring of records, which a
 //! thread of the capture empties ([`capture`](super::capture)). The ring is made when the capture begins, with room for
-//! [`RECORDS`]. A record that finds no room in it is dropped and counted; the message is none the worse for it.
+//! `RECORDS`. A record that finds no room in it is dropped and counted; the message is none the worse for it.
 //!
 //! A message is shown once it is settled what becomes of it: relayed, or dropped for a [`Reason`] once it had a header and a VM.
 //! What is copied is only looked at: guests and remotes may change it meanwhile.
