@@ -53,18 +53,9 @@ pub(crate) fn latency(report: &Report, path: &Path) -> Result<(), Failed> {
         .draw()?;
     for (trip, legend, color) in drawn {
         let points = trip.times.curve.iter().map(|(part, time)| (1.0 / (1.0 - part), time / 1e3));
-        chart
-            .draw_series(LineSeries::new(points, color.stroke_width(2)))?
-            .label(legend)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 24, y)], color.stroke_width(2)));
+        line(&mut chart, points, legend, color)?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE)
-        .border_style(BLACK)
-        .label_font((FONT, 15))
-        .draw()?;
+    label(&mut chart, SeriesLabelPosition::UpperLeft)?;
     area.present()?;
     Ok(())
 }
@@ -106,19 +97,41 @@ pub(crate) fn throughput(report: &Report, path: &Path) -> Result<(), Failed> {
         .draw()?;
     for (rates, legend, color) in drawn {
         chart.draw_series(rates.iter().map(|point| Circle::new(*point, 4, color.filled())))?;
-        chart
-            .draw_series(LineSeries::new(rates, color.stroke_width(2)))?
-            .label(legend)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 24, y)], color.stroke_width(2)));
+        line(&mut chart, rates, legend, color)?;
     }
+    label(&mut chart, SeriesLabelPosition::UpperRight)?;
+    area.present()?;
+    Ok(())
+}
+
+type Chart<'a, 'b, X, Y> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<X, Y>>;
+
+/// Draws one of the lines.
+fn line<X: Ranged<ValueType = f64>, Y: Ranged<ValueType = f64>>(
+    chart: &mut Chart<'_, '_, X, Y>,
+    points: impl IntoIterator<Item = (f64, f64)>,
+    legend: &str,
+    color: RGBColor,
+) -> Result<(), Failed> {
+    chart
+        .draw_series(LineSeries::new(points, color.stroke_width(2)))?
+        .label(legend)
+        .legend(move |(x, y)| PathElement::new([(x, y), (x + 24, y)], color.stroke_width(2)));
+    Ok(())
+}
+
+/// Says which line is which, once all are drawn.
+fn label<'a, 'b: 'a, X: Ranged<ValueType = f64>, Y: Ranged<ValueType = f64>>(
+    chart: &mut Chart<'a, 'b, X, Y>,
+    position: SeriesLabelPosition,
+) -> Result<(), Failed> {
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
+        .position(position)
         .background_style(WHITE)
         .border_style(BLACK)
         .label_font((FONT, 15))
         .draw()?;
-    area.present()?;
     Ok(())
 }
 
