@@ -12,7 +12,8 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 use thiserror::Error;
 
-use super::desk::{Client, Desk, Left};
+use super::desk::{Desk, Left};
+use super::parties::Client;
 use super::policy::{Mode, Rule, Slots};
 use super::watch::Watch;
 use crate::rpmsg::address::Slot;

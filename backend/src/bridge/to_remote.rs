@@ -10,11 +10,13 @@ use log::Level;
 
 use super::aliases::Aliases;
 use super::counters::Reason;
-use super::desk::{Client, Sending};
+use super::desk::Sending;
 use super::directory::Directory;
 use super::fairness::{BRIDGE, BRIDGE_OWNER, Fairness, Verdict};
 use super::journal::{Entry, Journal};
-use super::vm::{Account, GuestService, MAX_ANNOUNCEMENTS};
+use super::parties::{Client, GuestService};
+use super::tap::{Seen, Tap, Way, name_of};
+use super::vm::{Account, MAX_ANNOUNCEMENTS};
 use crate::guest::port::QueueIndex;
 use crate::guest::{Direction, Queue};
 use crate::remote::messages::Outbound;
@@ -44,6 +46,8 @@ pub(super) struct Passage<'a> {
     pub(super) aliases: &'a mut Aliases,
     pub(super) fairness: &'a mut Fairness,
     pub(super) journal: &'a mut Journal,
+    /// Where the message is shown, if somebody captures.
+    pub(super) tap: Option<&'a mut Tap>,
     pub(super) now: Instant,
     /// Set when a message has changed who may see a service.
     pub(super) rights_changed: bool,
@@ -62,7 +66,7 @@ impl Passage<'_> {
                 return Taken::Nothing;
             }
         }
-        let header = Header::from_bytes(&queue.read_array());
+        let header = Header::from_bytes(&queue.read_head());
         if let Err(error) = header.check(queue.chain_len()) {
             return self.refuse(queue, account, Reason::BadHeader, None, &error);
         }
@@ -90,10 +94,10 @@ impl Passage<'_> {
         }
         let host = account.host_address(self.aliases, src).filter(|_| dst != ANY_ADDRESS);
         let Some(host) = host else { return self.refuse(queue, account, Reason::BadAddress, service, &way) };
-        self.send(queue, account, service, Header { src: host, ..header })
+        self.send(queue, account, service, header, host)
     }
 
-    /// Copies the message into a buffer of the remote's, behind this header.
+    /// Copies the message into a buffer of the remote's, behind this header with the sender's host address.
     #[inline]
     fn send(
         &mut self,
@@ -101,6 +105,7 @@ impl Passage<'_> {
         account: &mut Account,
         service: Option<usize>,
         header: Header,
+        host: u32,
     ) -> Taken {
         let len = header.payload_len();
         let slot = usize::from(account.slot().number());
@@ -120,10 +125,32 @@ impl Passage<'_> {
             outbound.copy_payload(&buffer, done, &piece);
             done += piece.len();
         }
-        outbound.send(buffer, Header { reserved: 0, ..header });
+        outbound.send(buffer, Header { src: host, reserved: 0, ..header });
+        if self.tap.is_some() {
+            self.show(queue, account, service, header, host, None);
+        }
         queue.complete(0);
         account.counters.sent(service, len);
         Taken::Done
+    }
+
+    /// Shows a message of a guest's to whoever captures.
+    #[cold]
+    fn show(
+        &mut self,
+        queue: &Queue,
+        account: &Account,
+        service: Option<usize>,
+        header: Header,
+        host: u32,
+        dropped: Option<Reason>,
+    ) {
+        let Some(tap) = &mut self.tap else { return };
+        let (slot, session) = (account.slot(), account.session());
+        let service = name_of(self.directory, service);
+        tap.show(Seen { way: Way::ToRemote, slot, session, host, header, service, dropped }, |target| {
+            queue.read(HEADER_LEN, target);
+        });
     }
 
     /// A message for a service that VMs cannot simply share.
@@ -139,7 +166,7 @@ impl Passage<'_> {
         match desk.send(client) {
             Sending::Pass => {
                 let src = self.aliases.client_of(service);
-                let taken = self.send(queue, account, Some(service), Header { src, ..header });
+                let taken = self.send(queue, account, Some(service), header, src);
                 if taken == Taken::Done
                     && let Some(desk) = self.directory.desk(service)
                     && desk.sent(client, self.now)
@@ -194,7 +221,7 @@ impl Passage<'_> {
                 }
                 // A remote that is not there yet is told when it comes.
                 let told = self.outbound.is_some();
-                if told && !self.send_announcement(announcement) {
+                if told && !self.send_announcement(account, announcement) {
                     let _ = self.fairness.may_send(usize::from(account.slot().number()), ANNOUNCEMENT_LEN);
                     return Taken::NotNow;
                 }
@@ -204,7 +231,7 @@ impl Passage<'_> {
             }
             (AnnouncementKind::Destroy, Some(index)) => {
                 let told = account.services[index].told && self.outbound.is_some();
-                if told && !self.send_announcement(announcement) {
+                if told && !self.send_announcement(account, announcement) {
                     let _ = self.fairness.may_send(usize::from(account.slot().number()), ANNOUNCEMENT_LEN);
                     return Taken::NotNow;
                 }
@@ -226,7 +253,7 @@ impl Passage<'_> {
             let GuestService { name, address, told: known } = account.services[index];
             let host = account.host_address(self.aliases, address).filter(|_| !known);
             let Some(addr) = host else { continue };
-            if !self.send_announcement(Announcement { name, addr, kind: AnnouncementKind::Create }) {
+            if !self.send_announcement(account, Announcement { name, addr, kind: AnnouncementKind::Create }) {
                 break;
             }
             let service = GuestService { told: true, ..account.services[index] };
@@ -238,13 +265,16 @@ impl Passage<'_> {
     }
 
     /// Sends a name service message, if the remote is there and has a buffer for it.
-    fn send_announcement(&mut self, announcement: Announcement) -> bool {
+    fn send_announcement(&mut self, account: &Account, announcement: Announcement) -> bool {
         let Some(outbound) = &mut self.outbound else { return false };
         let Some(buffer) = outbound.reserve() else { return false };
         self.fairness.sent(BRIDGE, buffer.id(), ANNOUNCEMENT_LEN);
         self.journal.append(&Entry::Sent { owner: BRIDGE_OWNER, buffer: buffer.id() });
         outbound.write_payload(&buffer, &announcement.to_bytes());
         outbound.send(buffer, announcement.header());
+        if let Some(tap) = &mut self.tap {
+            tap.show_announcement(Way::ToRemote, account.slot(), account.session(), announcement);
+        }
         true
     }
 
@@ -259,6 +289,11 @@ impl Passage<'_> {
         detail: &dyn Display,
     ) -> Taken {
         account.drop_message(reason, service, detail);
+        // Others have no header to be shown.
+        if self.tap.is_some() && !matches!(reason, Reason::BadChain | Reason::BadHeader) {
+            let header = Header::from_bytes(&queue.read_head());
+            self.show(queue, account, service, header, ANY_ADDRESS, Some(reason));
+        }
         self.done_without_buffer(queue, account)
     }
 

@@ -19,8 +19,8 @@ pub use self::server::fuzzing;
 pub(super) use self::{
     figures::{Events, Latencies, Listing, Percentiles, RemoteListing, RemoteStats, Stats},
     protocol::{
-        AllRemotes, AllVms, Code, OneRemote, OneVm, Refusal, RemoteReport, RemoteRequest, Request,
-        TableReport, TraceReport, Traces, VmReport,
+        AllRemotes, AllVms, CaptureRequest, Captured, Code, OneRemote, OneVm, Refusal, RemoteReport,
+        RemoteRequest, Request, TableReport, TraceReport, Traces, VmReport,
     },
-    server::{Control, Outcome},
+    server::{Control, Done, Outcome, Stream},
 };

@@ -28,10 +28,10 @@
 //! }
 //! ```
 //!
-//! A pass (from one `begin` to the next) gives each VM one turn, so that what was written is soon published. If a pass
-//! has moved nothing, nobody can send: VMs in [`Fairness::without_buffer`] go on when the remote returns a buffer,
-//! those over their rate at [`Fairness::next_look`]. Neither is to be asked for a kick meanwhile: its
-//! message is already there.
+//! A pass (from one `begin` to the next) gives each VM one turn, so that what was written is soon published; where few VMs
+//! send, the relay has several passes before it publishes. If a pass has moved nothing, nobody can send: VMs in
+//! [`Fairness::without_buffer`] go on when the remote returns a buffer, those over their rate at [`Fairness::next_look`].
+//! Neither is to be asked for a kick meanwhile: its message is already there.
 //!
 //! # What a victim of flooders can rely on
 //!
