@@ -283,11 +283,12 @@ pub(super) struct Count {
 
 impl Count {
     /// How many different things can have happened.
-    pub(super) const KINDS: u8 = DROPPED + Reason::COUNT as u8;
+    pub(super) const KINDS: u8 = DROPPED + Reason::ALL[Reason::COUNT - 1] as u8 + 1;
     /// Messages that a count has room for, each of which has less than 64 KiB.
     const MOST: u32 = 255;
 
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "services have 11 bits, and payloads 16")]
     fn new(what: u8, service: Option<usize>, messages: u32, bytes: usize) -> Self {
         let place = service.map_or(0, |service| 1 + service as u32);
         Count { key: u32::from(what) | place << 16, word: messages | (bytes as u32) << 8 }
@@ -305,7 +306,7 @@ impl Count {
     }
 
     fn what(self) -> u8 {
-        self.key as u8
+        self.key.to_le_bytes()[0]
     }
 
     fn place(self) -> usize {
@@ -377,9 +378,9 @@ impl Counters {
         }
         let mut rest = count;
         while rest > 0 {
-            let messages = rest.min(Count::MOST.into());
-            self.count(Count::new(DROPPED + reason as u8, service, messages as u32, 0));
-            rest -= messages;
+            let messages = u32::try_from(rest).unwrap_or(u32::MAX).min(Count::MOST);
+            self.count(Count::new(DROPPED + reason as u8, service, messages, 0));
+            rest -= u64::from(messages);
         }
         self.log.say(Level::Warn, format_args!("vm {vm}: message dropped, {reason}: {detail}"));
     }

@@ -9,7 +9,7 @@ use super::counters::Reason;
 use super::desk::Receiver;
 use super::fairness::bits;
 use super::journal::Entry;
-use super::parties::Client;
+use super::parties::{Client, Route};
 use super::policy::Overflow;
 use super::relay::Relay;
 use super::tap::{Way, name_of};
@@ -58,7 +58,7 @@ impl Relay {
             HostAddress::Guest { slot, session, address } if !self.aliases.is_needed_for_all() => {
                 let Some(vm) = self.vm(slot) else { return self.misdirect(message) };
                 if !vm.account.accepts(session) {
-                    let detail = format_args!("from {src:#x} to {dst:#x}");
+                    let detail = Route { src, dst };
                     let service = self.directory.at(src);
                     self.attention.counted |= 1 << slot.number();
                     if let Some(vm) = self.vm(slot) {
@@ -126,7 +126,7 @@ impl Relay {
         match self.vm(slot) {
             Some(vm) if vm.account.is_in(session) => self.hand_to(slot, Some(service), *message),
             Some(vm) => {
-                let detail = format_args!("from {src:#x} to {dst:#x}");
+                let detail = Route { src, dst };
                 vm.account.drop_message(Reason::StaleSession, Some(service), &detail);
                 self.show(slot, Some(service), *message, Some(Reason::StaleSession));
             }
@@ -169,7 +169,7 @@ impl Relay {
         } else {
             let Header { src, dst, .. } = message.header;
             self.attention.counted |= 1 << index;
-            account.drop_message(Reason::GuestTooSlow, service, &format_args!("from {src:#x} to {dst:#x}"));
+            account.drop_message(Reason::GuestTooSlow, service, &Route { src, dst });
             self.show(slot, service, message, Some(Reason::GuestTooSlow));
         }
     }

@@ -12,6 +12,7 @@ use super::fairness::BRIDGE;
 use super::handover::Handover;
 use super::held::Held;
 use super::journal::Entry;
+use super::parties::Route;
 use super::relay::Relay;
 use super::tap::Way;
 use super::vm::Vm;
@@ -271,7 +272,7 @@ impl Relay {
             match slot.and_then(|slot| self.vms[usize::from(slot.number())].as_deref_mut()) {
                 Some(vm) => {
                     self.attention.counted |= 1 << vm.account.slot().number();
-                    let detail = format_args!("from {:#x} to {dst:#x}", message.header.src);
+                    let detail = Route { src: message.header.src, dst };
                     vm.account.drop_message(Reason::RemoteLost, None, &detail);
                 }
                 None => self.count_misdirected(),

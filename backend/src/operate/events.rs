@@ -19,9 +19,10 @@ use crate::remote::memory::{Access, CarveoutError, CarveoutSlice, Carveouts, Reg
 /// Bytes of a record.
 const RECORD: usize = 256;
 /// Records of a ring.
-const RECORDS: u64 = 4096;
+const COUNT: usize = 4096;
+const RECORDS: u64 = COUNT as u64;
 /// Bytes of both rings.
-const BYTES: usize = 2 * RECORDS as usize * RECORD;
+const BYTES: usize = 2 * COUNT * RECORD;
 
 const AT_TIME: usize = 8;
 const AT_LEVEL: usize = 16;

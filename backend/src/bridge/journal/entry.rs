@@ -78,7 +78,7 @@ impl Entry<'_> {
             Entry::Stray { is_malformed, count } => head(14, is_malformed.into(), count),
             Entry::Counted { slot, count } => {
                 let (key, word) = count.words();
-                return Some((COUNTED + key | u32::from(slot.number()) << 8, Some(word)));
+                return Some(((COUNTED + key) | u32::from(slot.number()) << 8, Some(word)));
             }
             Entry::Inbound(cursor) => return Some((5, Some(cursor_word(cursor)))),
             Entry::Outbound(cursor) => return Some((6, Some(cursor_word(cursor)))),
