@@ -123,6 +123,15 @@ impl Aliases {
         }
     }
 
+    /// The guests' endpoints that have an entry: slot, guest address, host address.
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = (Slot, u32, u32)> + '_ {
+        let first = self.range().0 + u32::try_from(MAX_SERVICES).unwrap_or(0);
+        (first..).zip(&self.entries).filter_map(|(host, entry)| {
+            let (slot, address) = (*entry)?;
+            Some((slot, address, host))
+        })
+    }
+
     /// The entries, and those of them that are free, longest first.
     pub(super) fn save(&self) -> (Vec<Option<(Slot, u32)>>, Vec<u32>) {
         (self.entries.clone(), self.free.iter().copied().collect())

@@ -25,6 +25,8 @@ pub(super) struct Attention {
     active: u128,
     /// Those in whose queues something was completed that they do not see yet, or who are to be interrupted in any case.
     pub(super) written: u128,
+    /// Those for which something was counted that may have left no trace in their queues.
+    pub(super) counted: u128,
     /// Those whose next receive buffer was not looked for since the last message to them.
     unprepared: u128,
 }

@@ -247,6 +247,16 @@ impl Desk {
         }
     }
 
+    /// The name of the mode, whose the service is now, and the endpoints that its firmware sees as one.
+    pub(super) fn shared_how(&self) -> (&'static str, Option<Slot>, &[Client]) {
+        let (mode, owner) = match self.rules {
+            Rules::Exclusive { owner, .. } => ("exclusive", owner),
+            Rules::Serialized { .. } => ("serialized", None),
+            Rules::Broadcast { owner } => ("broadcast", owner),
+        };
+        (mode, owner, &self.clients)
+    }
+
     /// The endpoints that a message to [`Receiver::All`] goes to.
     pub(super) fn subscribers(&self) -> &[Client] {
         &self.clients

@@ -6,6 +6,7 @@
 
 mod saved;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -13,6 +14,7 @@ use rustc_hash::FxHashMap;
 use thiserror::Error;
 
 use super::desk::{Desk, Left};
+use super::parties::Client;
 use super::policy::{Mode, Rule, Slots};
 use super::watch::Watch;
 use crate::rpmsg::address::Slot;
@@ -50,6 +52,8 @@ pub struct Directory {
     by_key: FxHashMap<(ServiceName, u32), usize>,
     /// Services that are there, by address.
     by_address: FxHashMap<u32, usize>,
+    /// What was found there last: messages of one service come one after the other.
+    looked_up: Cell<Option<(u32, usize)>>,
     /// Services with a desk that keeps time.
     timed: Vec<usize>,
     /// Services whose desks may have changed since the journal was written.
@@ -131,6 +135,7 @@ impl Directory {
         service.live = true;
         service.incarnation += 1;
         self.by_address.insert(addr, index);
+        self.looked_up.set(None);
         self.touch(index);
         Ok(true)
     }
@@ -146,6 +151,7 @@ impl Directory {
         let waiting = service.desk.as_mut().map(Desk::close).unwrap_or_default();
         if self.by_address.get(&addr) == Some(&index) {
             self.by_address.remove(&addr);
+            self.looked_up.set(None);
         }
         self.touch(index);
         Some(Withdrawn { name, addr, service: index, waiting })
@@ -160,13 +166,27 @@ impl Directory {
     /// The number of the service at this address, if there is one.
     #[inline]
     pub fn at(&self, addr: u32) -> Option<usize> {
-        self.by_address.get(&addr).copied()
+        match self.looked_up.get() {
+            Some((last, service)) if last == addr => Some(service),
+            _ => self.look_up(addr),
+        }
+    }
+
+    fn look_up(&self, addr: u32) -> Option<usize> {
+        let service = self.by_address.get(&addr).copied()?;
+        self.looked_up.set(Some((addr, service)));
+        Some(service)
     }
 
     /// Numbers that services have had so far: all of them are below this.
     #[expect(clippy::len_without_is_empty, reason = "a bound of numbers, not of what is there")]
     pub fn len(&self) -> usize {
         self.services.len()
+    }
+
+    /// Whether a service that was just announced has the number of one that is forgotten. So many numbers there were before.
+    pub(super) fn is_in_place_of_another(&self, service: usize, before: usize) -> bool {
+        service < before && self.services[service].incarnation == 1
     }
 
     /// Name and address of a service.
@@ -232,6 +252,16 @@ impl Directory {
         let live = self.services.iter_mut().enumerate().filter(|(_, service)| service.live);
         let desks = live.filter_map(|(index, service)| Some((index, service.desk.as_mut()?)));
         desks.filter_map(|(index, desk)| desk.hand_over().then_some(index)).collect()
+    }
+
+    /// The numbers of services that are there.
+    pub(super) fn live(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.services.len()).filter(|service| self.services[*service].live)
+    }
+
+    /// How a service is shared, whose it is now, and the endpoints that its firmware sees as one.
+    pub(super) fn shared_how(&self, service: usize) -> (&'static str, Option<Slot>, &[Client]) {
+        self.services[service].desk.as_ref().map_or(("shared", None, &[]), Desk::shared_how)
     }
 
     /// The services that are there.

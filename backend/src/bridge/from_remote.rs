@@ -9,7 +9,7 @@ use super::counters::Reason;
 use super::desk::Receiver;
 use super::fairness::bits;
 use super::journal::Entry;
-use super::parties::Client;
+use super::parties::{Client, Route};
 use super::policy::Overflow;
 use super::relay::Relay;
 use super::tap::{Way, name_of};
@@ -33,7 +33,7 @@ impl Relay {
                 None => break,
                 Some(Arrival::Message(message)) => self.route(message, now),
                 Some(Arrival::Malformed(error)) => {
-                    self.malformed += 1;
+                    self.count_malformed();
                     let name = &self.name;
                     self.log
                         .say(Level::Warn, format_args!("remote {name}: malformed message dropped: {error}"));
@@ -58,8 +58,9 @@ impl Relay {
             HostAddress::Guest { slot, session, address } if !self.aliases.is_needed_for_all() => {
                 let Some(vm) = self.vm(slot) else { return self.misdirect(message) };
                 if !vm.account.accepts(session) {
-                    let detail = format_args!("from {src:#x} to {dst:#x}");
+                    let detail = Route { src, dst };
                     let service = self.directory.at(src);
+                    self.attention.counted |= 1 << slot.number();
                     if let Some(vm) = self.vm(slot) {
                         vm.account.drop_message(Reason::StaleSession, service, &detail);
                     }
@@ -121,10 +122,11 @@ impl Relay {
         let Client { slot, session, address } = client;
         let Header { src, dst, .. } = message.header;
         message.header.dst = address;
+        self.attention.counted |= 1 << slot.number();
         match self.vm(slot) {
             Some(vm) if vm.account.is_in(session) => self.hand_to(slot, Some(service), *message),
             Some(vm) => {
-                let detail = format_args!("from {src:#x} to {dst:#x}");
+                let detail = Route { src, dst };
                 vm.account.drop_message(Reason::StaleSession, Some(service), &detail);
                 self.show(slot, Some(service), *message, Some(Reason::StaleSession));
             }
@@ -166,7 +168,8 @@ impl Relay {
             self.held.push(&mut account.waiting, message);
         } else {
             let Header { src, dst, .. } = message.header;
-            account.drop_message(Reason::GuestTooSlow, service, &format_args!("from {src:#x} to {dst:#x}"));
+            self.attention.counted |= 1 << index;
+            account.drop_message(Reason::GuestTooSlow, service, &Route { src, dst });
             self.show(slot, service, message, Some(Reason::GuestTooSlow));
         }
     }
@@ -240,7 +243,7 @@ impl Relay {
     }
 
     fn misdirect(&mut self, message: Message) {
-        self.misdirected += 1;
+        self.count_misdirected();
         let Header { src, dst, .. } = message.header;
         let name = &self.name;
         self.log.say(
@@ -252,7 +255,7 @@ impl Relay {
 
     /// Counts a message of a service that no VM gets.
     fn count_unwanted(&mut self, service: usize, what: &str, src: u32, dst: u32) {
-        self.misdirected += 1;
+        self.count_misdirected();
         let (remote, log) = (&self.name, &mut self.log);
         if let Some((name, _)) = self.directory.name(service) {
             let text =

@@ -38,6 +38,12 @@ impl Held {
         (*holders == 0).then_some(id)
     }
 
+    /// How many buffers wait for anybody.
+    pub(super) fn count(&self) -> u16 {
+        let held = self.holders.iter().filter(|holders| **holders > 0).count();
+        u16::try_from(held).unwrap_or(u16::MAX)
+    }
+
     /// Whether a buffer waits for anybody.
     pub(super) fn holds(&self, id: u16) -> bool {
         self.holders[usize::from(id)] > 0

@@ -12,6 +12,7 @@ use super::fairness::BRIDGE;
 use super::handover::Handover;
 use super::held::Held;
 use super::journal::Entry;
+use super::parties::Route;
 use super::relay::Relay;
 use super::tap::Way;
 use super::vm::Vm;
@@ -38,9 +39,9 @@ impl Relay {
         if self.vms[place].is_some() {
             return false;
         }
-        vm.account.counters.make_room(self.directory.len());
         vm.account.go_on_after(self.sessions[place]);
         let was_there = self.take_up(&mut vm);
+        vm.account.counters.make_room(self.directory.len());
         self.vms[place] = Some(Box::new(vm));
         self.reserve_waiting();
         if was_there && !goes_on {
@@ -257,7 +258,7 @@ impl Relay {
         for _ in 0..device.inbound.count() {
             let Ok(Some(arrival)) = device.inbound.take() else { return };
             let Arrival::Message(message) = arrival else {
-                self.malformed += 1;
+                self.count_malformed();
                 continue;
             };
             let dst = message.header.dst;
@@ -270,10 +271,11 @@ impl Relay {
             };
             match slot.and_then(|slot| self.vms[usize::from(slot.number())].as_deref_mut()) {
                 Some(vm) => {
-                    let detail = format_args!("from {:#x} to {dst:#x}", message.header.src);
+                    self.attention.counted |= 1 << vm.account.slot().number();
+                    let detail = Route { src: message.header.src, dst };
                     vm.account.drop_message(Reason::RemoteLost, None, &detail);
                 }
-                None => self.misdirected += 1,
+                None => self.count_misdirected(),
             }
         }
     }

@@ -27,6 +27,8 @@
 //! | `parties` | who talks to whom, as everybody here calls them |
 //! | [`policy`] | who may see which service, how it is shared, how much a VM may take |
 //! | [`counters`] | what was relayed and what was dropped, and why |
+//! | [`latency`] | how long messages are in this program's hands |
+//! | [`report`] | what is served and what was counted, for those who ask |
 #![forbid(unsafe_code)]
 
 mod aliases;
@@ -45,11 +47,13 @@ mod held;
 mod journal;
 #[cfg(fuzzing)]
 pub mod journal;
+pub mod latency;
 mod life;
 mod parties;
 pub mod policy;
 mod recover;
 mod relay;
+pub mod report;
 mod services;
 pub mod tap;
 #[cfg(test)]
@@ -62,4 +66,4 @@ mod watch;
 mod worker;
 
 pub use journal::{State, StateError};
-pub use thread::{Bridge, BridgeError, CaptureError, SlotTaken, VmConfig};
+pub use thread::{Bridge, BridgeError, CaptureError, Figures, SlotTaken, VmConfig};

@@ -70,6 +70,8 @@ impl Relay {
             free_aliases,
             farewells: self.farewells.clone(),
             suspended: self.suspended.clone(),
+            strays: self.strays,
+            programs: self.programs,
         }
     }
 
@@ -109,6 +111,8 @@ impl Relay {
         self.farewells = saved.farewells;
         self.suspended = saved.suspended;
         let (device, vms) = (saved.device, saved.vms);
+        self.strays = saved.strays;
+        self.programs = saved.programs;
         self.recovered = Some(Box::new(Recovered { device, vms, lost: BTreeMap::new(), until: None }));
     }
 
@@ -175,14 +179,17 @@ impl Relay {
         let Some(recovered) = &mut self.recovered else { return false };
         let Some(mut saved) = recovered.vms.remove(&slot) else { return false };
         let lost = recovered.lost.remove(&slot.number()).unwrap_or(0);
+        let undelivered = match self.device {
+            Some(_) => 0,
+            None => std::mem::take(&mut saved.waiting).len(),
+        };
+        vm.restore(saved, &mut self.held);
         if self.device.is_none() {
-            let undelivered = std::mem::take(&mut saved.waiting).len();
             vm.account.drop_waiting(Reason::RemoteLost, undelivered as u64);
-            saved.before_news = 0;
         }
         let detail = &"messages that the remote core had not consumed";
         vm.account.drop_messages(Reason::RemoteLost, None, lost, detail);
-        vm.restore(saved, &mut self.held);
+        self.attention.counted |= 1 << slot.number();
         if vm.account.is_in_session() {
             self.fairness.add_vm(slot.number().into(), &vm.account.policy);
         }

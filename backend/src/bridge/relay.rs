@@ -36,7 +36,7 @@ use crate::torn;
 
 /// Messages of either direction before they are published: more are hardly cheaper, and whoever gets them has to wait for the
 /// last.
-const BATCH: usize = 32;
+pub(super) const BATCH: usize = 32;
 
 /// The mailbox of a remote that is attached.
 pub(super) type Bell<'a> = Option<&'a mut dyn Mailbox>;
@@ -67,10 +67,18 @@ pub(super) struct Relay {
     pub(super) fairness: Fairness,
     /// Whether somebody has something for which there is no buffer of the remote's.
     pub(super) stalled: bool,
-    /// Messages from the remote that were for nobody.
-    pub(super) misdirected: u64,
-    /// Messages from the remote that were none.
-    pub(super) malformed: u64,
+    /// Messages from the remote that were for nobody, and that were none.
+    pub(super) strays: [u64; 2],
+    /// How many of these the journal knows of.
+    logged_strays: [u64; 2],
+    /// How often a program has begun to serve the device, with this one.
+    pub(super) programs: u64,
+    /// VMs that wait for a buffer of the remote's.
+    pub(super) without_buffer: u128,
+    /// How often the remote's doorbell was rung.
+    pub(super) rung: u64,
+    /// Whether the last sweep has moved anything to the remote, and from it.
+    pub(super) moved: (bool, bool),
     pub(super) log: LogLimit,
     /// Tears in shared memory up to which queues have been looked at.
     tears: usize,
@@ -91,6 +99,7 @@ impl Relay {
         if let Some(saved) = saved {
             relay.restore(saved, now);
         }
+        relay.programs = relay.programs.wrapping_add(1);
         relay.commit();
         relay
     }
@@ -112,8 +121,12 @@ impl Relay {
             attention: Attention::default(),
             fairness: Fairness::new(now),
             stalled: false,
-            misdirected: 0,
-            malformed: 0,
+            strays: [0; 2],
+            logged_strays: [0; 2],
+            programs: 0,
+            without_buffer: 0,
+            rung: 0,
+            moved: (false, false),
             log: LogLimit::default(),
             tears: torn::tears(),
             journal,
@@ -203,7 +216,8 @@ impl Relay {
         self.look_at_watched();
         let most = if self.awaits_queues() { 0 } else { BATCH };
         let taken = self.take_from_remote(now, most)?;
-        let mut moved = taken + self.serve_receivers();
+        let received = taken + self.serve_receivers();
+        let mut moved = 0;
         if let Some(device) = &mut self.device {
             device.outbound.reclaim(|buffer| {
                 self.fairness.returned(buffer);
@@ -217,12 +231,17 @@ impl Relay {
         }
         moved += self.say_farewells();
         moved += self.serve_desks(now);
-        Ok(moved + self.take_from_guests(now))
+        moved += self.take_from_guests(now);
+        self.moved = (moved > 0, received > 0);
+        Ok(moved + received)
     }
 
     /// A batch of what the guests send. Returns how many messages moved.
     fn take_from_guests(&mut self, now: Instant) -> usize {
         if self.attention.sending == 0 && !self.fairness.is_occupied() {
+            if self.without_buffer != 0 {
+                self.stalls_changed(0, now);
+            }
             return 0;
         }
         let (mut moved, mut before) = (0, None);
@@ -237,7 +256,11 @@ impl Relay {
                 break;
             }
         }
-        self.stalled |= self.fairness.without_buffer() != 0;
+        let without_buffer = self.fairness.without_buffer();
+        if without_buffer != self.without_buffer {
+            self.stalls_changed(without_buffer, now);
+        }
+        self.stalled |= without_buffer != 0;
         moved
     }
 
@@ -311,9 +334,11 @@ impl Relay {
     fn publish_committed(&mut self, bell: &mut Bell<'_>) {
         if let (Some(device), Some(bell)) = (&mut self.device, bell) {
             if device.outbound.vring().publish() {
+                self.rung += 1;
                 bell.kick(device.outbound.notifyid());
             }
             if device.inbound.vring().publish() {
+                self.rung += 1;
                 bell.kick(device.inbound.notifyid());
             }
         }
@@ -345,22 +370,50 @@ impl Relay {
             }
             self.logged = [inbound, outbound];
         }
-        for index in bits(self.attention.written) {
-            let Some(vm) = &self.vms[index] else { continue };
+        let counted = std::mem::take(&mut self.attention.counted);
+        for index in bits(self.attention.written | counted) {
+            let Some(vm) = &mut self.vms[index] else { continue };
+            let slot = vm.account.slot();
+            vm.account.counters.log(slot, journal);
             for (number, queue) in [&vm.to_guest, &vm.from_guest].into_iter().enumerate() {
                 if let Some(queue) = queue.as_ref().filter(|queue| queue.is_behind()) {
-                    let slot = vm.account.slot();
                     journal.append(&Entry::Used { slot, queue: number, index: queue.next_index() });
                 }
             }
         }
-        self.directory.log_desks(journal);
-        self.aliases.log(journal);
+        if self.strays != self.logged_strays {
+            self.log_strays();
+        }
+        self.directory.log_desks(&mut self.journal);
+        self.aliases.log(&mut self.journal);
         if self.journal.wants_all() {
             let saved = self.save();
             self.journal.save(&saved);
         } else {
             self.journal.commit();
+        }
+    }
+
+    /// Counts a message from the remote that was for nobody.
+    pub(super) fn count_misdirected(&mut self) {
+        self.strays[0] = self.strays[0].wrapping_add(1);
+    }
+
+    /// Counts a message from the remote that was none.
+    pub(super) fn count_malformed(&mut self) {
+        self.strays[1] = self.strays[1].wrapping_add(1);
+    }
+
+    #[cold]
+    fn log_strays(&mut self) {
+        let logged = std::mem::replace(&mut self.logged_strays, self.strays);
+        for (which, (count, logged)) in self.strays.into_iter().zip(logged).enumerate() {
+            let mut rest = count.wrapping_sub(logged);
+            while rest > 0 {
+                let count = u16::try_from(rest).unwrap_or(u16::MAX);
+                self.journal.append(&Entry::Stray { is_malformed: which == 1, count });
+                rest -= u64::from(count);
+            }
         }
     }
 

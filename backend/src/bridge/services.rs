@@ -9,6 +9,7 @@ use super::directory::Withdrawn;
 use super::journal::Entry;
 use super::relay::Relay;
 use super::tap::{Seen, Way};
+use super::vm::Vm;
 use crate::remote::messages::Message;
 use crate::rpmsg::address::Slot;
 use crate::rpmsg::{Announcement, AnnouncementKind, Header, MAX_PAYLOAD, ServiceName};
@@ -33,7 +34,7 @@ impl Relay {
                 }
             }
             Err(error) => {
-                self.malformed += 1;
+                self.count_malformed();
                 let remote = &self.name;
                 self.log.say(Level::Warn, format_args!("remote {remote}: announcement dropped: {error}"));
             }
@@ -43,16 +44,28 @@ impl Relay {
     /// The remote has a service.
     pub(super) fn announce(&mut self, name: ServiceName, addr: u32) {
         let views = self.vms.iter().flatten().map(|vm| &vm.account.view);
+        let before = self.directory.len();
         let announced = self.directory.announce(name, addr, &views);
+        if announced.is_err() {
+            self.count_malformed();
+        }
         let remote = &self.name;
         match announced {
             Ok(true) => {
                 self.log.say(Level::Info, format_args!("remote {remote}: service {name} at {addr:#x}"));
+                if let Some(service) = self.directory.at(addr)
+                    && self.directory.is_in_place_of_another(service, before)
+                {
+                    for Vm { account, .. } in self.vms.iter_mut().flatten().map(Box::as_mut) {
+                        account.counters.log(account.slot(), &mut self.journal);
+                        account.counters.forget(service);
+                    }
+                    self.journal.change();
+                }
                 self.news();
             }
             Ok(false) => {}
             Err(error) => {
-                self.malformed += 1;
                 let text = format_args!("remote {remote}: service {name} left out: {error}");
                 self.log.say(Level::Warn, text);
             }
@@ -62,6 +75,7 @@ impl Relay {
     /// Requests that were kept for a service go with it.
     pub(super) fn count_lost_requests(&mut self, withdrawn: &Withdrawn) {
         for slot in &withdrawn.waiting {
+            self.attention.counted |= 1 << slot.number();
             if let Some(vm) = self.vm(*slot) {
                 let detail = format_args!("request to {}", withdrawn.name);
                 vm.account.drop_message(Reason::RemoteNotRunning, Some(withdrawn.service), &detail);
@@ -127,6 +141,7 @@ impl Relay {
             desk.request_sent(now);
             if let Some(vm) = self.vms[usize::from(slot.number())].as_deref_mut() {
                 vm.account.counters.sent(Some(service), bytes);
+                self.attention.counted |= 1 << index;
             }
             moved += 1;
         }
@@ -143,9 +158,10 @@ impl Relay {
             freed |= is_free;
             if let Some(client) = unanswered
                 && let Some((name, addr)) = self.directory.name(service)
-                && let Some(vm) = self.vm(client.slot)
+                && let Some(vm) = self.vms[usize::from(client.slot.number())].as_deref_mut()
             {
-                vm.account.counters.time_outs += 1;
+                self.attention.counted |= 1 << client.slot.number();
+                vm.account.counters.timed_out();
                 let text = format_args!("service {name} at {addr:#x} has not answered in time");
                 vm.account.say(Level::Warn, text);
             }

@@ -18,7 +18,9 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::capture::Capture;
 use super::journal::{State, StateError};
+use super::latency::Latency;
 use super::policy::{Policy, VmPolicy};
+use super::report::{DeviceFigures, DeviceListing};
 use super::tap::{Filter, Shared, Tapping};
 use super::vm::Vm;
 use super::worker::{Worker, run};
@@ -95,6 +97,8 @@ pub(super) enum Command {
     Disconnected(Slot),
     Order(Order),
     Inspect,
+    List,
+    Count,
     Capture(Tapping),
     EndCapture,
     Stop,
@@ -110,6 +114,19 @@ pub(super) enum Answer {
     Refused,
     Ordered(Result<(), NoFirmware>),
     Inspected(Inspection),
+    Listed(Vec<DeviceListing>),
+    Counted(Box<Figures>),
+}
+
+/// What was counted at a remote.
+#[derive(Debug)]
+pub struct Figures {
+    /// How often its mailbox was heard, by this worker.
+    pub heard: u64,
+    /// How long messages were in this program's hands.
+    pub latency: Latency,
+    /// Its rpmsg devices.
+    pub devices: Vec<DeviceFigures>,
 }
 
 /// A command, and where its answer goes.
@@ -214,6 +231,22 @@ impl Bridge {
     pub fn inspect(&self) -> Option<Inspection> {
         match self.commands.call(Command::Inspect) {
             Some(Answer::Inspected(inspection)) => Some(inspection),
+            _ => None,
+        }
+    }
+
+    /// What is served at each of the remote's devices. Nothing if the bridge has ended.
+    pub fn list(&self) -> Vec<DeviceListing> {
+        match self.commands.call(Command::List) {
+            Some(Answer::Listed(devices)) => devices,
+            _ => Vec::new(),
+        }
+    }
+
+    /// What was counted. `None` if the bridge has ended.
+    pub fn figures(&self) -> Option<Box<Figures>> {
+        match self.commands.call(Command::Count) {
+            Some(Answer::Counted(figures)) => Some(figures),
             _ => None,
         }
     }

@@ -64,11 +64,7 @@ pub(super) fn deliver(
         return Delivery::Dropped;
     }
     queue.write_head(Header { reserved: 0, ..message.header }.to_bytes());
-    let mut done = 0;
-    for piece in queue.pieces(HEADER_LEN, len) {
-        inbound.copy_payload(message.id, done, &piece);
-        done += piece.len();
-    }
+    queue.for_each_piece(HEADER_LEN, len, |start, piece| inbound.copy_payload(message.id, start, piece));
     queue.complete(message.header.message_len());
     account.counters.delivered(service, len);
     Delivery::Done

@@ -14,7 +14,7 @@ use super::desk::Sending;
 use super::directory::Directory;
 use super::fairness::{BRIDGE, BRIDGE_OWNER, Fairness, Verdict};
 use super::journal::{Entry, Journal};
-use super::parties::{Client, GuestService};
+use super::parties::{Client, GuestService, Route};
 use super::tap::{Seen, Tap, Way, name_of};
 use super::vm::{Account, MAX_ANNOUNCEMENTS};
 use crate::guest::port::QueueIndex;
@@ -74,9 +74,9 @@ impl Passage<'_> {
         if dst == NAME_SERVICE_ADDRESS {
             return self.take_announcement(queue, account, header);
         }
-        let way = format_args!("from {src:#x} to {dst:#x}");
+        let route = Route { src, dst };
         if self.outbound.is_none() {
-            return self.refuse(queue, account, Reason::RemoteNotRunning, None, &way);
+            return self.refuse(queue, account, Reason::RemoteNotRunning, None, &route);
         }
         let service = self.directory.at(dst);
         let is_allowed = match service {
@@ -84,7 +84,7 @@ impl Passage<'_> {
             None => account.may_send_unannounced(dst),
         };
         if !is_allowed {
-            return self.refuse(queue, account, Reason::NotAllowed, service, &way);
+            return self.refuse(queue, account, Reason::NotAllowed, service, &route);
         }
         if let Some(service) = service {
             if self.directory.desk(service).is_some() {
@@ -93,7 +93,9 @@ impl Passage<'_> {
             self.directory.watch(service).asked(account.slot(), self.now);
         }
         let host = account.host_address(self.aliases, src).filter(|_| dst != ANY_ADDRESS);
-        let Some(host) = host else { return self.refuse(queue, account, Reason::BadAddress, service, &way) };
+        let Some(host) = host else {
+            return self.refuse(queue, account, Reason::BadAddress, service, &route);
+        };
         self.send(queue, account, service, header, host)
     }
 
@@ -120,11 +122,7 @@ impl Passage<'_> {
         };
         self.fairness.sent(slot, buffer.id(), len);
         self.journal.append(&Entry::Sent { owner: account.slot().number(), buffer: buffer.id() });
-        let mut done = 0;
-        for piece in queue.pieces(HEADER_LEN, len) {
-            outbound.copy_payload(&buffer, done, &piece);
-            done += piece.len();
-        }
+        queue.for_each_piece(HEADER_LEN, len, |start, piece| outbound.copy_payload(&buffer, start, piece));
         outbound.send(buffer, Header { src: host, reserved: 0, ..header });
         if self.tap.is_some() {
             self.show(queue, account, service, header, host, None);
@@ -184,12 +182,12 @@ impl Passage<'_> {
             }
             Sending::Wait => Taken::NotItsTurn,
             Sending::Subscribed => {
-                account.counters.subscriptions += 1;
+                account.counters.subscribed();
                 self.done_without_buffer(queue, account)
             }
             Sending::Refused => {
-                let way = format_args!("from {:#x} to {:#x}", header.src, header.dst);
-                self.refuse(queue, account, Reason::NotAllowed, Some(service), &way)
+                let route = Route { src: header.src, dst: header.dst };
+                self.refuse(queue, account, Reason::NotAllowed, Some(service), &route)
             }
         }
     }

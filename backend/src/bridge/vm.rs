@@ -12,6 +12,7 @@ use super::directory::{Directory, View};
 use super::held::Waiting;
 use super::parties::GuestService;
 use super::policy::VmPolicy;
+use super::report::Stalls;
 use crate::causes::Causes;
 use crate::guest::Queue;
 use crate::guest::port::QueueIndex;
@@ -57,6 +58,7 @@ pub(super) struct Account {
     /// How many of these come before the next name service message.
     pub(super) before_news: usize,
     pub(super) counters: Counters,
+    pub(super) stalls: Stalls,
     /// Used index of each queue, to the guest and from it, that the bridge had when the program before this one was killed,
     /// until it has the queue again.
     awaited: [Option<u16>; 2],
@@ -80,6 +82,7 @@ impl Vm {
             waiting: Waiting::default(),
             before_news: 0,
             counters: Counters::default(),
+            stalls: Stalls::default(),
             awaited: [None; 2],
             log: LogLimit::default(),
             reports: LogLimit::default(),
@@ -256,7 +259,7 @@ impl Account {
     /// Logs the counts of the VM, whose front-end is gone. This has a limit of its own, so that nothing that a guest makes
     /// the program say about it keeps back what has become of its messages.
     pub(super) fn report(&mut self) {
-        let text = format_args!("vm {}: front-end gone; so far {}", self.name, self.counters);
+        let text = format_args!("vm {}: front-end gone; so far {}", self.name, self.counters.figures());
         self.reports.say(Level::Info, text);
     }
 

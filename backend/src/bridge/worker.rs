@@ -20,10 +20,11 @@ use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::timerfd::TimerFd;
 
 use super::journal::State;
+use super::latency::Latency;
 use super::policy::Policy;
 use super::relay::Relay;
 use super::tap::Tapping;
-use super::thread::{Answer, Command, Request};
+use super::thread::{Answer, Command, Figures, Request};
 use crate::causes::Causes;
 use crate::guest::port::QueueIndex;
 use crate::log_limit::LogLimit;
@@ -67,6 +68,9 @@ pub(super) struct Worker {
     poll: Duration,
     /// When a message was moved last, unless the bridge has slept since.
     last_moved: Option<Instant>,
+    latency: Latency,
+    /// How often the mailbox was heard.
+    heard: u64,
     /// When VMs that were idle were asked to kick, and when those were looked at that had been asked.
     parked: Instant,
     glanced: Instant,
@@ -173,6 +177,8 @@ impl Worker {
             stalled_until: None,
             poll,
             last_moved: None,
+            latency: Latency::new(),
+            heard: 0,
             parked: Instant::now(),
             glanced: Instant::now(),
             stop: false,
@@ -367,6 +373,13 @@ impl Worker {
                 self.close_retired_mailbox(ops);
                 return Answer::Ordered(result);
             }
+            Command::List => return Answer::Listed(self.relays.iter().map(Relay::list).collect()),
+            Command::Count => {
+                let now = Instant::now();
+                let devices = self.relays.iter_mut().map(|relay| relay.figures(now)).collect();
+                let (heard, latency) = (self.heard, self.latency.clone());
+                return Answer::Counted(Box::new(Figures { heard, latency, devices }));
+            }
             Command::Capture(_) if self.tapping.is_some() => return Answer::Refused,
             Command::Capture(mut tapping) => {
                 self.relays.iter_mut().for_each(|relay| tapping.begin(relay));
@@ -427,6 +440,7 @@ impl MutEventSubscriber for Worker {
                 }
             }
             TOKEN_MAILBOX => {
+                self.heard += 1;
                 let change = self.remote.on_mailbox(now);
                 self.remote_changed(change, now);
             }

@@ -144,18 +144,19 @@ impl GuestMemory {
         unsafe { VolatileSlice::new(fragment.pointer, fragment.len as usize) }
     }
 
-    /// The first 16 bytes of a fragment, which must have as many, each read once. The fragment must come from this generation.
+    /// The first 16 bytes of a fragment, which must have as many, each read once: one little-endian word, which stays in
+    /// registers. The fragment must come from this generation.
     #[inline]
-    pub(super) fn read_head(&self, fragment: &Fragment) -> [u8; 16] {
+    pub(super) fn read_head(&self, fragment: &Fragment) -> u128 {
         assert!(fragment.len >= 16, "bytes within the fragment");
         let words = fragment.pointer.cast::<u64>();
         if !words.is_aligned() {
             // SAFETY: checked above; as in `bytes`. An array of bytes needs no alignment, and any bytes are one.
-            return unsafe { fragment.pointer.cast::<[u8; 16]>().read_volatile() };
+            return u128::from_le_bytes(unsafe { fragment.pointer.cast::<[u8; 16]>().read_volatile() });
         }
         // SAFETY: as above, and aligned.
         let [low, high] = unsafe { [words.read_volatile(), words.add(1).read_volatile()] };
-        (u128::from(u64::from_le(low)) | u128::from(u64::from_le(high)) << 64).to_le_bytes()
+        u128::from(u64::from_le(low)) | u128::from(u64::from_le(high)) << 64
     }
 
     /// Writes the first 16 bytes of a fragment, which must have as many. The fragment must come from this generation.

@@ -320,22 +320,46 @@ impl Queue {
     /// The pieces of guest memory that hold the chain's bytes from `start` on, `len` bytes in all (fewer if the
     /// chain ends before).
     #[inline]
-    pub fn pieces(&self, start: usize, len: usize) -> impl Iterator<Item = VolatileSlice<'_>> {
+    pub(super) fn pieces(&self, start: usize, len: usize) -> impl Iterator<Item = VolatileSlice<'_>> {
         let memory = self.descriptors.memory();
         self.chain.pieces(start, len).map(|fragment| memory.bytes(&fragment))
+    }
+
+    /// Calls `copy` with each of these pieces, and where in the `len` bytes it begins. Nearly always there is one.
+    #[inline]
+    pub fn for_each_piece(&self, start: usize, len: usize, mut copy: impl FnMut(usize, &VolatileSlice<'_>)) {
+        if let Some(piece) = self.chain.only(start, len) {
+            if len > 0 {
+                copy(0, &self.descriptors.memory().bytes(&piece));
+            }
+            return;
+        }
+        let mut done = 0;
+        for piece in self.pieces(start, len) {
+            copy(done, &piece);
+            done += piece.len();
+        }
     }
 
     /// The chain's first 16 bytes, each read once; zeros where it has fewer.
     #[inline]
     pub fn read_head(&self) -> [u8; 16] {
-        let Some(first) = self.chain.first(16) else {
-            let mut bytes = [0; 16];
-            self.read(0, &mut bytes);
-            return bytes;
+        let head = match self.chain.first(16) {
+            Some(first) => {
+                #[cfg(test)]
+                crate::copied::add(16);
+                self.descriptors.memory().read_head(first)
+            }
+            None => self.gather_head(),
         };
-        #[cfg(test)]
-        crate::copied::add(16);
-        self.descriptors.memory().read_head(first)
+        head.to_le_bytes()
+    }
+
+    #[cold]
+    fn gather_head(&self) -> u128 {
+        let mut bytes = [0; 16];
+        self.read(0, &mut bytes);
+        u128::from_le_bytes(bytes)
     }
 
     /// Writes the chain's first 16 bytes, for as many of which there must be room.

@@ -22,6 +22,10 @@ pub enum Request {
     },
     /// The socket for requests at run time: [`Reply::Done`] with a listener, or without one where there is none.
     Control,
+    /// The socket for metrics: [`Reply::Done`] with a listener, or without one where there is none.
+    Metrics,
+    /// The memory for what happens, which outlives the worker: [`Reply::Done`] with a file.
+    Events,
     /// The VMs that are served: [`Reply::Vms`].
     Vms,
     /// The front-ends of a VM come in at this worker from now on: [`Reply::Vm`] with a listener.
@@ -105,7 +109,7 @@ pub enum Answer {
 }
 
 /// Version of these lists. A worker of another version than the keeper's does not start.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 impl Call for Request {
     type Reply = Reply;

@@ -3,7 +3,6 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
-#[cfg(test)]
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -153,6 +152,23 @@ impl Home {
     /// A keeper that is gone.
     pub fn control(&self) -> Result<Option<UnixListener>, HomeError> {
         Ok(self.0.request(&Request::Control)?.map(Into::into))
+    }
+
+    /// The socket for metrics, if there is one.
+    ///
+    /// # Errors
+    /// A keeper that is gone.
+    pub fn metrics(&self) -> Result<Option<OwnedFd>, HomeError> {
+        Ok(self.0.request(&Request::Metrics)?)
+    }
+
+    /// The memory for what happens, which outlives this process.
+    ///
+    /// # Errors
+    /// A keeper that is gone, or that has none.
+    pub fn events(&self) -> Result<File, HomeError> {
+        let fd = self.0.request(&Request::Events)?;
+        fd.map(File::from).ok_or(HomeError::NoFile { what: "events" })
     }
 
     /// The VMs that are to be served.

@@ -5,6 +5,7 @@
 
 pub(super) mod capture;
 mod remote;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod vm;
@@ -17,12 +18,14 @@ use thiserror::Error;
 use self::{
     capture::Capture,
     remote::RemoteCommand,
+    stats::Show,
     vm::{To, VmCommand},
 };
 use super::{
     capture::client::CaptureCall,
     config::{self, ConfigError, Sources},
     control::{Request, client::Call},
+    events::Recorded,
     plan::{Plan, VmSocket, socket_path_fault},
     sandbox::filter::Seccomp,
 };
@@ -98,6 +101,12 @@ enum Command {
         #[command(subcommand)]
         command: VmCommand,
     },
+    /// Show what a running program serves, over its control socket: remotes, VMs, services, endpoints
+    Ls(Show),
+    /// Show what a running program has counted, over its control socket
+    Stats(Show),
+    /// Show what has happened last in a running program, over its control socket
+    Events(Show),
     /// Let the program that is installed now take over from a running one, over its control socket
     Upgrade {
         #[command(flatten)]
@@ -254,6 +263,9 @@ impl Cli {
         match self.command {
             Some(Command::Check { file }) => return Ok(Action::Check(config::load(&file, sources)?)),
             Some(Command::Vm { command }) => return Ok(Action::Call(command.into())),
+            Some(Command::Ls(show)) => return Ok(Action::Call(show.ask(Request::List))),
+            Some(Command::Stats(show)) => return Ok(Action::Call(show.ask(Request::Stats))),
+            Some(Command::Events(show)) => return Ok(Action::Call(show.ask(Request::Events))),
             Some(Command::Upgrade { to }) => {
                 let (control, json) = to.into();
                 return Ok(Action::Call(Call { control, request: Request::Upgrade, json }));
@@ -332,7 +344,12 @@ fn hand_over(plan: &mut Plan, fds: &[FdArgument]) -> Result<(), CliError> {
 /// Starts logging on standard error: what `RUST_LOG` says, or else everything from `level` up.
 pub fn start_log(level: LogLevel) {
     let environment = env_logger::Env::default().default_filter_or(level.to_string());
-    env_logger::Builder::from_env(environment).init();
+    let log = env_logger::Builder::from_env(environment).build();
+    let most = log.filter().max(log::LevelFilter::Info);
+    match log::set_boxed_logger(Box::new(Recorded(log))) {
+        Ok(()) => log::set_max_level(most),
+        Err(_) => log::warn!("the log was started already"),
+    }
 }
 
 impl FromStr for FdArgument {

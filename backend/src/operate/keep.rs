@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-use log::info;
+use log::{info, warn};
 use nix::libc;
 use rustix::fs::{FlockOperation, MemfdFlags, SealFlags, fcntl_add_seals, flock, ftruncate, memfd_create};
 use serde_json::{Map, Value};
@@ -21,11 +22,13 @@ use thiserror::Error;
 use super::activation::{ActivationError, Passed};
 use super::config::{KeyError, one_more_vm};
 use super::control::Refusal;
-use super::plan::{Plan, VmPlan};
+use super::events::{self, Rings, Who};
+use super::plan::{MetricsPlan, Plan, VmPlan};
 use super::remotes::{self, RemoteError};
 use super::requests::to_toml;
 use super::sockets::{self, Rights, SocketError, SocketFile, VmListener};
 use crate::bridge::State;
+use crate::causes::Causes;
 use crate::keeper::calls::{KeptVm, Reply, Request, VERSION};
 use crate::keeper::channel::{Failure, Outcome};
 use crate::keeper::handover::Handover;
@@ -55,6 +58,18 @@ pub enum KeepError {
     /// The control socket.
     #[error("control")]
     Control(#[source] SocketError),
+    /// The socket for metrics.
+    #[error("metrics")]
+    Metrics(#[source] SocketError),
+    /// The address for metrics.
+    #[error("metrics: cannot listen on {address}")]
+    MetricsAddress {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// Something that the system did not give.
     #[error("cannot set up {what}")]
     System {
@@ -121,6 +136,10 @@ pub fn keep(plan: &Plan, handover: &Handover) -> Result<(), KeepError> {
 
     let passed = Passed::to_this_process(plan)?;
     let kept = Arc::new(Kept::open(plan, handover, passed, &sender)?);
+    match Rings::open(&kept.recorder, Who::Keeper) {
+        Ok(rings) => events::record_in(rings),
+        Err(error) => warn!("nothing of this process is recorded: {}", Causes(&error)),
+    }
     let household: Arc<dyn Household> = Arc::<Kept>::clone(&kept);
     let ended = supervise((&sender, &events), &household);
     kept.close();
@@ -145,6 +164,9 @@ pub(super) struct Kept {
     /// What opens files and throws switches, by the remotes of the plan.
     hosts: Vec<Direct>,
     control: Option<OwnedFd>,
+    metrics: Option<OwnedFd>,
+    /// What happens is recorded here.
+    recorder: File,
     events: Sender<Event>,
     held: Mutex<Held>,
 }
@@ -152,6 +174,7 @@ pub(super) struct Kept {
 struct Held {
     vms: Vec<KeptOne>,
     control: Option<SocketFile>,
+    metrics: Option<SocketFile>,
     /// Whoever can send requests keeps the program going.
     going: Option<Arc<Going>>,
 }
@@ -189,18 +212,29 @@ impl Kept {
         };
         let sockets = plan.vms.iter().map(socket).collect::<Result<Vec<_>, _>>()?;
         let states = plan.remotes.iter().map(|remote| match &plan.state {
-            Some(folder) => state_file(folder, &remote.name),
-            None => state_memory().map_err(system("state memory")),
+            Some(folder) => state_file(&folder.join(format!("{}.state", remote.name)), State::SIZE),
+            None => state_memory(State::SIZE).map_err(system("state memory")),
         });
+        let recorder = match &plan.state {
+            Some(folder) => state_file(&folder.join("events"), events::SIZE)?,
+            None => state_memory(events::SIZE).map_err(system("the memory for events"))?,
+        };
+        let (metrics, metrics_file) = plan.metrics.as_ref().map(open_metrics).transpose()?.unzip();
         let going = Arc::new(Going(events.clone()));
-        let held =
-            Held { vms: Vec::new(), going: control.is_some().then(|| Arc::clone(&going)), control: file };
+        let held = Held {
+            vms: Vec::new(),
+            going: control.is_some().then(|| Arc::clone(&going)),
+            control: file,
+            metrics: metrics_file.flatten(),
+        };
         let kept = Kept {
             plan: plan.clone(),
             handover: handover.to_file().map_err(system("the handover to workers"))?.into(),
             states: states.collect::<Result<_, _>>()?,
             hosts: remotes::hosts(&plan.remotes)?,
             control: control.map(OwnedFd::from),
+            metrics,
+            recorder: recorder.into(),
             events: events.clone(),
             held: Mutex::new(held),
         };
@@ -256,6 +290,11 @@ impl Household for Kept {
                 "expected a worker of version {VERSION}, found {version}; restart the program to run another version"
             ))),
             Request::Control => done(self.control.as_ref()),
+            Request::Events => {
+                let recorder = self.recorder.try_clone().map_err(|error| Failure::of(&error))?;
+                Ok((Reply::Done, vec![recorder.into()]))
+            }
+            Request::Metrics => done(self.metrics.as_ref()),
             Request::Vms => {
                 let entry = |kept: &KeptOne| KeptVm { name: kept.plan.name.clone(), keys: kept.keys.clone() };
                 Ok((Reply::Vms(self.held().vms.iter().map(entry).collect()), Vec::new()))
@@ -306,6 +345,7 @@ impl Household for Kept {
     fn close(&self) {
         let mut held = self.held();
         held.control = None;
+        held.metrics = None;
         for kept in &mut held.vms {
             kept.file = None;
         }
@@ -322,27 +362,45 @@ fn open(plan: &VmPlan) -> Result<VmListener, KeepError> {
     sockets::open(&plan.socket, rights).map_err(|source| KeepError::Vm { vm: plan.name.clone(), source })
 }
 
+/// Opens the socket for metrics, which clients are taken from without waiting.
+fn open_metrics(plan: &MetricsPlan) -> Result<(OwnedFd, Option<SocketFile>), KeepError> {
+    match plan {
+        MetricsPlan::Socket(path) => {
+            let (listener, file) = sockets::listen(path, Rights::default()).map_err(KeepError::Metrics)?;
+            listener.set_nonblocking(true).map_err(system("the socket for metrics"))?;
+            Ok((listener.into(), Some(file)))
+        }
+        MetricsPlan::Address(address) => {
+            let listener = TcpListener::bind(address).and_then(|listener| {
+                listener.set_nonblocking(true)?;
+                Ok(listener)
+            });
+            let address = *address;
+            Ok((listener.map_err(|source| KeepError::MetricsAddress { address, source })?.into(), None))
+        }
+    }
+}
+
 /// A file in the directory for what outlives the program. It is nobody else's as long as this one runs.
-fn state_file(folder: &Path, remote: &str) -> Result<OwnedFd, KeepError> {
-    let path = folder.join(format!("{remote}.state"));
+fn state_file(path: &Path, size: u64) -> Result<OwnedFd, KeepError> {
     let open = || {
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false);
-        let file = options.mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&path)?;
+        let file = options.mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        if file.metadata()?.len() != State::SIZE {
+        if file.metadata()?.len() != size {
             file.set_len(0)?;
-            file.set_len(State::SIZE)?;
+            file.set_len(size)?;
         }
         Ok(file.into())
     };
-    open().map_err(|source| KeepError::StateFile { path: path.clone(), source })
+    open().map_err(|source| KeepError::StateFile { path: path.to_owned(), source })
 }
 
 /// Memory of a fixed size, all zero, that takes what is written to and no more.
-fn state_memory() -> io::Result<OwnedFd> {
+fn state_memory(size: u64) -> io::Result<OwnedFd> {
     let memfd = memfd_create("state", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    ftruncate(&memfd, State::SIZE)?;
+    ftruncate(&memfd, size)?;
     fcntl_add_seals(&memfd, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
     Ok(memfd)
 }

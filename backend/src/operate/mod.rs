@@ -16,6 +16,8 @@
 //! | [`remotes`] | the remotes that are being served |
 //! | [`vms`] | the VMs that are being served; they come and go |
 //! | `requests` | what the requests of the control socket do |
+//! | `events` | the flight recorder: what has happened last, in memory that outlives the worker |
+//! | `metrics` | what was counted, for Prometheus |
 //! | [`sockets`] | the vhost-user sockets: made at a path, or inherited |
 //! | [`activation`] | sockets that the service manager has opened |
 //! | [`sandbox`] | what the process that talks to guests gives up: privileges, files, system calls |
@@ -27,7 +29,9 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod device_tree;
+mod events;
 pub mod keep;
+mod metrics;
 pub mod plan;
 pub mod remotes;
 mod requests;

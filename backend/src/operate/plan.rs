@@ -4,6 +4,7 @@ mod display;
 mod host;
 
 use std::{
+    net::SocketAddr,
     os::fd::RawFd,
     path::{Path, PathBuf},
     time::Duration,
@@ -34,10 +35,21 @@ pub struct Plan {
     pub user: Option<String>,
     /// The directory for what is to outlive the program.
     pub state: Option<PathBuf>,
+    /// Where what was counted can be read.
+    pub metrics: Option<MetricsPlan>,
     /// The remote cores.
     pub remotes: Vec<RemotePlan>,
     /// The VMs, in the order of their appearance.
     pub vms: Vec<VmPlan>,
+}
+
+/// Where metrics are to be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetricsPlan {
+    /// A unix socket, at most [`MAX_SOCKET_PATH`] bytes.
+    Socket(PathBuf),
+    /// A loopback address.
+    Address(SocketAddr),
 }
 
 /// A remote core.
@@ -190,6 +202,7 @@ impl Plan {
             control: None,
             user: None,
             state: None,
+            metrics: None,
             remotes: vec![RemotePlan {
                 name: "loopback".to_owned(),
                 link: LinkPlan::Loopback,

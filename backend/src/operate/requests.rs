@@ -5,9 +5,11 @@ use serde_json::{Map, Value};
 
 use super::capture::stream;
 use super::control::{
-    AllRemotes, AllVms, CaptureRequest, Captured, Code, Done, OneRemote, OneVm, Outcome, Refusal,
-    RemoteRequest, Request, TableReport, TraceReport, Traces,
+    AllRemotes, AllVms, CaptureRequest, Captured, Code, Done, Events, Latencies, Listing, OneRemote, OneVm,
+    Outcome, Refusal, RemoteListing, RemoteReport, RemoteRequest, RemoteStats, Request, Stats, TableReport,
+    TraceReport, Traces,
 };
+use super::events;
 use super::vms::{AddError, Vms, report};
 use crate::bridge::tap::Filter;
 use crate::bridge::{Bridge, CaptureError};
@@ -47,6 +49,9 @@ pub(super) fn handle(vms: &Vms, request: Request) -> Outcome {
             Ok(()) => result(&Map::new()),
             Err(error) => Err(Refusal::new(Code::Failed, Causes(&error).to_string())),
         },
+        Request::List => result(&Listing { remotes: vms.each_remote(listing) }),
+        Request::Stats => result(&stats(vms)),
+        Request::Events => result(&Events { events: events::recorded() }),
         Request::ListRemotes => result(&AllRemotes { remotes: vms.remotes() }),
         Request::Capture(request) => capture(vms, request),
         Request::Remote { name, order } => vms
@@ -93,6 +98,22 @@ fn capture(vms: &Vms, request: CaptureRequest) -> Outcome {
             Ok(Done::Stream(value(&Captured { remote })?, stream))
         }
     }
+}
+
+fn listing(name: &str, bridge: &Bridge) -> RemoteListing {
+    let RemoteReport { name, state } = report(name, bridge);
+    RemoteListing { name, state, devices: bridge.list() }
+}
+
+/// What was counted at all remotes that are still served.
+pub(super) fn stats(vms: &Vms) -> Stats {
+    let stats = |name: &str, bridge: &Bridge| {
+        let RemoteReport { name, state } = report(name, bridge);
+        let figures = bridge.figures()?;
+        let latency = Latencies::from(&figures.latency);
+        Some(RemoteStats { name, state, doorbells_heard: figures.heard, latency, devices: figures.devices })
+    };
+    Stats { remotes: vms.each_remote(stats).into_iter().flatten().collect() }
 }
 
 fn no_remote(vms: &Vms, key: &str, found: &str) -> Refusal {

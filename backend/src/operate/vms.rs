@@ -172,9 +172,14 @@ impl Vms {
 
     /// The remotes, in the order of the configuration.
     pub(super) fn remotes(&self) -> Vec<RemoteReport> {
+        self.each_remote(report)
+    }
+
+    /// Something about each remote, in the order of the configuration.
+    pub(super) fn each_remote<T>(&self, about: impl Fn(&str, &Bridge) -> T) -> Vec<T> {
         let state = self.state();
         let bridges = state.remotes.iter().map(|remote| &remote.bridge);
-        self.configured.remotes.iter().zip(bridges).map(|(plan, bridge)| report(&plan.name, bridge)).collect()
+        self.configured.remotes.iter().zip(bridges).map(|(plan, bridge)| about(&plan.name, bridge)).collect()
     }
 
     /// Has something done with the bridge of the remote of this name, if there is one.

@@ -9,12 +9,15 @@ use thiserror::Error;
 use super::cli::{Action, Cli, CliError, start_log};
 use super::config::Sources;
 use super::control::Control;
+use super::events::{self, Rings, Who};
+use super::metrics::Metrics;
 use super::remotes::{self, RemoteError};
 use super::requests;
 use super::sandbox::privileges::Account;
 use super::sandbox::{self, SandboxError};
 use super::vms::{AddError, Vms};
 use crate::keeper::home::{Home, HomeError, Parting};
+use crate::remote::memory::CarveoutError;
 use crate::torn::handle_bus_errors;
 
 /// Why a worker cannot do its work.
@@ -41,6 +44,9 @@ pub enum WorkError {
     /// A remote.
     #[error(transparent)]
     Remote(#[from] RemoteError),
+    /// The memory for what happens.
+    #[error("cannot map the memory for events")]
+    Events(#[from] CarveoutError),
     /// Something that the system did not give.
     #[error("cannot set up {what}")]
     System {
@@ -76,6 +82,7 @@ pub fn work() -> Result<(), WorkError> {
     sandbox::close(account, seccomp)?;
 
     let ends = home.listen()?;
+    events::record_in(Rings::open(&home.events()?, Who::Worker)?);
     let remotes = remotes::start(&plan, prepared, &home, poll)?;
     let (vm_count, remote_count) = (plan.vms.len(), plan.remotes.len());
     let vms = Arc::new(Vms::new(plan, remotes, home.clone()));
@@ -88,12 +95,16 @@ pub fn work() -> Result<(), WorkError> {
         Control::start(listener, move |request| requests::handle(&vms, request))
     };
     let control = home.control()?.map(serve).transpose().map_err(system("the control socket's thread"))?;
+    let scraped = Arc::clone(&vms);
+    let measure = |listener| Metrics::start(listener, move || requests::stats(&scraped));
+    let metrics = home.metrics()?.map(measure).transpose().map_err(system("the metrics socket's thread"))?;
     home.serving()?;
     info!("serving {vm_count} VMs on {remote_count} remotes");
 
     // Whoever would say it is gone where nothing comes.
     let parting = ends.recv();
     drop(control);
+    drop(metrics);
     if parting != Ok(Parting::Leaving) {
         vms.end();
     }

@@ -23,5 +23,6 @@ mod service_manager;
 mod service_restart;
 mod sharing;
 mod spoofing;
+mod stats;
 mod streaming;
 mod torn;

@@ -160,6 +160,11 @@ impl Fairness {
         self.held_shares[slot]
     }
 
+    /// The share of the remote's buffers that a VM has, and how many are charged to it.
+    pub(super) fn holding(&self, slot: usize) -> (u16, u16) {
+        self.shares.holding(slot)
+    }
+
     /// Begins a pass over the VMs that may have something to send.
     #[inline]
     pub(super) fn begin(&mut self, ready: u128, now: Instant) {
@@ -306,10 +311,39 @@ fn held_shares(buffers: u16, weights: &[u8; SLOTS]) -> [u16; SLOTS] {
 
 /// The numbers of the bits that are set, lowest first.
 #[inline]
-pub(super) fn bits(mut mask: u128) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let lowest = (mask != 0).then(|| mask.trailing_zeros() as usize)?;
-        mask &= mask - 1;
-        Some(lowest)
-    })
+pub(super) fn bits(mask: u128) -> Bits {
+    let [low, high] = halves(mask);
+    Bits { low, high }
+}
+
+/// See [`bits`]. In halves, as processors have no wider words: most masks are empty, and most slots are low ones.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bits {
+    low: u64,
+    high: u64,
+}
+
+impl Iterator for Bits {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        if self.low != 0 {
+            let lowest = self.low.trailing_zeros();
+            self.low &= self.low - 1;
+            return Some(lowest as usize);
+        }
+        if self.high != 0 {
+            let lowest = self.high.trailing_zeros();
+            self.high &= self.high - 1;
+            return Some((u64::BITS + lowest) as usize);
+        }
+        None
+    }
+}
+
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "takes it apart")]
+fn halves(mask: u128) -> [u64; 2] {
+    [mask as u64, (mask >> 64) as u64]
 }

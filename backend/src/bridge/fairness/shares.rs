@@ -228,6 +228,11 @@ impl Shares {
         }
     }
 
+    /// The share of a VM, and how many buffers are charged to it.
+    pub(super) fn holding(&self, slot: usize) -> (u16, u16) {
+        (self.vms[slot].share, self.vms[slot].held)
+    }
+
     /// The VMs that are there.
     #[inline]
     pub(super) fn present(&self) -> u128 {

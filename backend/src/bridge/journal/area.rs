@@ -19,7 +19,7 @@ use crate::remote::memory::CarveoutSlice;
 /// What an area begins with: "RPMSGJNL".
 const MAGIC: u64 = u64::from_le_bytes(*b"RPMSGJNL");
 /// Of everything that is written here. A program does not go on with what one of another version has left.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const AT_VERSION: usize = 8;
 const AT_ACTIVE: usize = 12;

@@ -37,10 +37,14 @@ impl Worker {
                     break false;
                 }
             };
-            done += SWEEP_COSTS + moved;
             if moved > 0 {
                 self.last_moved = Some(now);
+                // The clock was read right before.
+                if done == 0 {
+                    self.sample(now);
+                }
             }
+            done += SWEEP_COSTS + moved;
             if done < CLOCK && self.last_moved.is_some() {
                 continue;
             }
@@ -63,6 +67,13 @@ impl Worker {
             }
         };
         self.look_at_remote(now) && may_sleep
+    }
+
+    /// A sweep that began at this time has moved something.
+    fn sample(&mut self, since: Instant) {
+        let moved = self.relays.iter().map(|relay| relay.moved);
+        let (to_remote, to_guest) = moved.fold((false, false), |all, one| (all.0 | one.0, all.1 | one.1));
+        self.latency.add(since.elapsed(), to_remote, to_guest);
     }
 
     /// Looks at the rings of every device. Returns how many messages moved.

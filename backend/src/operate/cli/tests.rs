@@ -264,6 +264,17 @@ fn requests_to_a_running_program_are_written_as_the_protocol_has_them() {
 }
 
 #[test]
+fn what_is_served_and_counted_can_be_asked_for() {
+    for command in ["ls", "stats", "events"] {
+        let Ok(Action::Call(call)) = action(&[command, "--control", "/run/c", "--json"]) else {
+            panic!("{command}")
+        };
+        let line = format!("{{\"request\":\"{command}\",\"version\":1}}");
+        assert_eq!((call.request.to_json(), call.json), (line, true));
+    }
+}
+
+#[test]
 fn every_key_of_a_vm_can_be_said_on_the_command_line() {
     let all = "add c --socket s --mode 0660 --group g --slot 3 --remote r --device 1 --address 0x400 --address 7 --strict \
                --overflow drop --weight 2 --messages-per-second 10 --bytes-per-second 1000";

@@ -68,11 +68,21 @@ pub(super) const STATE: Key = Key {
               host, as those under `/run` are.",
 };
 
+pub(super) const METRICS: Key = Key {
+    path: "metrics",
+    kind: Kind::Text,
+    value: "the path of a unix socket, beginning with /, or a loopback address with a port, such as \"127.0.0.1:9478\"",
+    default: "none",
+    meaning: "Where the program answers `GET /metrics` with what it has counted, for Prometheus. Whoever can connect can read \
+              it, and nothing more.",
+};
+
 /// All of them, each table followed by its keys, in the order of the reference.
-pub(super) const KEYS: [&Key; 85] = [
+pub(super) const KEYS: [&Key; 86] = [
     &CONTROL,
     &USER,
     &STATE,
+    &METRICS,
     &REMOTE,
     &REMOTE_NAME,
     &REMOTE_LINK,

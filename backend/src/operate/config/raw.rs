@@ -9,6 +9,7 @@ pub(super) struct File {
     pub(super) control: Option<Spanned<String>>,
     pub(super) user: Option<Spanned<String>>,
     pub(super) state: Option<Spanned<String>>,
+    pub(super) metrics: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) remote: Vec<Spanned<Remote>>,
     #[serde(default)]

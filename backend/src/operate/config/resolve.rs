@@ -13,6 +13,7 @@ use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
     fmt,
     hash::Hash,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -22,7 +23,7 @@ use self::values::{absent, bytes, choice, device_address, number, path_of, remot
 use super::{Fault, Sources, keys, keys::Key, line_at, raw};
 use crate::{
     operate::plan::{
-        LinkPlan, MailboxPlan, Plan, RemotePlan, SharedPlan, VmPlan, VmSocket, socket_path_fault,
+        LinkPlan, MailboxPlan, MetricsPlan, Plan, RemotePlan, SharedPlan, VmPlan, VmSocket, socket_path_fault,
     },
     rpmsg::address::Slot,
 };
@@ -65,12 +66,13 @@ pub(super) fn resolve(
 ) -> Result<Plan, Fault> {
     let mut resolver = Resolver::new(text, sources, page_size);
     let control = file.control.as_ref().map(|path| resolver.socket(&keys::CONTROL, path)).transpose()?;
+    let metrics = file.metrics.as_ref().map(|place| resolver.metrics(place)).transpose()?;
     let mut remotes = resolver.remotes(&file.remote)?;
     let vms = resolver.vms(&file.vm, &remotes, control.is_some())?;
     resolver.services(&file.service, &mut remotes, &vms)?;
     let user = file.user.as_ref().map(user).transpose()?;
     let state = file.state.as_ref().map(|path| path_of(&keys::STATE, path)).transpose()?;
-    Ok(Plan { control, user, state, remotes, vms })
+    Ok(Plan { control, user, state, metrics, remotes, vms })
 }
 
 /// Resolves a file that names only VMs, which are to be served beside `served`, at the remotes of `configured`.
@@ -98,7 +100,11 @@ impl<'a> Resolver<'a> {
             LinkPlan::Shared(SharedPlan { mailbox: MailboxPlan::Socket(doorbell), .. }) => Some(doorbell),
             LinkPlan::Shared(_) | LinkPlan::Loopback => None,
         });
-        let own = doorbells.chain(&configured.control);
+        let metrics = match &configured.metrics {
+            Some(MetricsPlan::Socket(path)) => Some(path),
+            Some(MetricsPlan::Address(_)) | None => None,
+        };
+        let own = doorbells.chain(&configured.control).chain(metrics);
         self.sockets.extend(own.map(|path| (path.clone(), Holder::Program)));
         // The rules for services know a VM by its slot: nobody else is to come into its rights.
         for vm in &configured.vms {
@@ -113,6 +119,18 @@ impl<'a> Resolver<'a> {
             }
             self.vm_names.insert(vm.name.clone(), holder.clone());
             self.slots.insert((vm.remote, vm.slot), holder);
+        }
+    }
+
+    /// Where metrics are to be had: at a path that nothing else uses, or at an address that nobody else can reach.
+    fn metrics(&mut self, place: &Spanned<String>) -> Result<MetricsPlan, Fault> {
+        let text = place.get_ref();
+        if text.starts_with('/') {
+            return self.socket(&keys::METRICS, place).map(MetricsPlan::Socket);
+        }
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => Ok(MetricsPlan::Address(address)),
+            _ => Err(Fault::new(&keys::METRICS, start(place), format!("{text:?}"))),
         }
     }
 

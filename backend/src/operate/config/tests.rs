@@ -89,6 +89,7 @@ fn the_example_of_the_reference_resolves_as_check_prints_it() {
 control           /run/rpmsg.control
 user              rpmsg
 state             /run/rpmsg
+metrics           127.0.0.1:9478
 remote core
   link            socket /run/core.doorbell
   resource table  0x21000000

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
+use super::figures::{self, Events, Listing, Stats};
 use super::protocol::{
     AllRemotes, AllVms, MAX_LINE, OneRemote, OneVm, Refusal, RemoteReport, RemoteRequest, Reply, Request,
     TableReport, TraceReport, Traces, VmReport,
@@ -93,6 +94,9 @@ impl Call {
             }
             Request::ListVms => table(&self.result::<AllVms>(result, &line)?.vms),
             Request::Upgrade => "the program that is installed now takes over\n".to_owned(),
+            Request::List => figures::listing(&self.result::<Listing>(result, &line)?),
+            Request::Stats => figures::stats(&self.result::<Stats>(result, &line)?),
+            Request::Events => figures::events(&self.result::<Events>(result, &line)?),
             // What follows it is for whoever takes it as a stream.
             Request::Capture(_) => String::new(),
             Request::ListRemotes => remotes(&self.result::<AllRemotes>(result, &line)?.remotes),

@@ -21,6 +21,12 @@ pub(in crate::operate) enum Request {
     ListVms,
     /// `remote-list`: say what the remotes are doing.
     ListRemotes,
+    /// `ls`: say what is served: remotes, VMs, services, endpoints.
+    List,
+    /// `stats`: say what was counted.
+    Stats,
+    /// `events`: say what has happened last.
+    Events,
     /// `upgrade`: let the program that is installed now take over.
     Upgrade,
     /// `capture`: stream messages.
@@ -68,7 +74,7 @@ pub(in crate::operate) struct CaptureRequest {
 
 /// Every request by its name.
 const REQUESTS: &str = "\"vm-add\", \"vm-remove\", \"vm-list\", \"remote-list\", \"remote-start\", \"remote-stop\", \
-                        \"remote-restart\", \"remote-trace\", \"remote-table\", \"capture\" or \"upgrade\"";
+                        \"remote-restart\", \"remote-trace\", \"remote-table\", \"capture\", \"ls\", \"stats\", \"events\" or \"upgrade\"";
 
 /// Why a request is not carried out.
 #[derive(Clone, Debug, Deserialize, Error, PartialEq, Eq, Serialize)]
@@ -244,7 +250,7 @@ struct RemoveVm {
     name: String,
 }
 
-/// What `vm-list`, `remote-list` and `upgrade` say.
+/// What `vm-list`, `remote-list`, `ls`, `stats`, `events` and `upgrade` say.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
@@ -287,6 +293,9 @@ impl Request {
             Some("vm-remove") => rest(members, "vm-remove").map(|RemoveVm { name }| Request::RemoveVm(name)),
             Some("vm-list") => rest(members, "vm-list").map(|Nothing {}| Request::ListVms),
             Some("remote-list") => rest(members, "remote-list").map(|Nothing {}| Request::ListRemotes),
+            Some("ls") => rest(members, "ls").map(|Nothing {}| Request::List),
+            Some("stats") => rest(members, "stats").map(|Nothing {}| Request::Stats),
+            Some("events") => rest(members, "events").map(|Nothing {}| Request::Events),
             Some("upgrade") => rest(members, "upgrade").map(|Nothing {}| Request::Upgrade),
             Some("capture") => rest(members, "capture").map(Request::Capture),
             Some("remote-restart") => rest(members, "remote-restart").map(|Restart { name, firmware }| {
@@ -322,6 +331,15 @@ impl Request {
             }
             Request::ListRemotes => {
                 say("request", "remote-list".into());
+            }
+            Request::List => {
+                say("request", "ls".into());
+            }
+            Request::Stats => {
+                say("request", "stats".into());
+            }
+            Request::Events => {
+                say("request", "events".into());
             }
             Request::Upgrade => {
                 say("request", "upgrade".into());

@@ -3,8 +3,8 @@
 use std::fmt::{self, Formatter};
 
 use super::{
-    GroupPlan, LinkPlan, MailboxPlan, MemoryPlan, MemorySource, Plan, RemotePlan, SharedPlan, VmPlan,
-    VmSocket,
+    GroupPlan, LinkPlan, MailboxPlan, MemoryPlan, MemorySource, MetricsPlan, Plan, RemotePlan, SharedPlan,
+    VmPlan, VmSocket,
 };
 use crate::{
     bridge::policy::{AddressBits, Mode, Overflow, Policy, Reply, Slots, Turns, Unsolicited, VmPolicy},
@@ -28,6 +28,11 @@ impl fmt::Display for Plan {
         }
         if let Some(path) = &self.state {
             writeln!(f, "state             {}", path.display())?;
+        }
+        match &self.metrics {
+            Some(MetricsPlan::Socket(path)) => writeln!(f, "metrics           {}", path.display())?,
+            Some(MetricsPlan::Address(address)) => writeln!(f, "metrics           {address}")?,
+            None => {}
         }
         for (index, remote) in self.remotes.iter().enumerate() {
             writeln!(f, "remote {}", remote.name)?;

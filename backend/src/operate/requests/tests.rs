@@ -62,7 +62,8 @@ fn started_with(control: impl FnOnce(&Path) -> Option<PathBuf>, more: Option<VmP
     let Plan { remotes: plans, .. } = Plan::loopback([]);
     let a = vm("a", 0, VmSocket::Path(folder.path().join("a")));
     let vms = std::iter::once(a).chain(more).collect();
-    let plan = Plan { control: control(folder.path()), user: None, state: None, remotes: plans, vms };
+    let plan =
+        Plan { control: control(folder.path()), user: None, state: None, metrics: None, remotes: plans, vms };
     let (sender, events) = channel();
     let kept = Kept::open(&plan, &Handover::default(), Passed::default(), &sender).unwrap();
     let (ours, theirs) = pair().unwrap();

@@ -71,8 +71,8 @@ const NOT_EXECUTABLE: Is = Masked(2, bits(libc::PROT_EXEC), 0);
 pub const CALLS: &[Call] = &[
     call(libc::SYS_read, "read", "event descriptors, timers, interrupts of UIO devices, firmware"),
     call(libc::SYS_write, "write", "event descriptors, interrupts of UIO devices, the log, dumps"),
-    call(libc::SYS_recvfrom, "recvfrom", "doorbells, control connections"),
-    call(libc::SYS_sendto, "sendto", "doorbells, control connections"),
+    call(libc::SYS_recvfrom, "recvfrom", "doorbells, control connections, metrics"),
+    call(libc::SYS_sendto, "sendto", "doorbells, control connections, metrics"),
     call(libc::SYS_recvmsg, "recvmsg", "vhost-user and the keeper: messages with descriptors"),
     call(libc::SYS_sendmsg, "sendmsg", "vhost-user and the keeper: messages with descriptors"),
     call(libc::SYS_accept4, "accept4", "connections to sockets that the keeper has opened"),

@@ -116,6 +116,10 @@ fn trial(seed: u64, habit: Habit, kills: u64) -> Outcome {
         seen = now;
     }
     program.check_journal(&world);
+    // Every driver has been there all the time, and so has the remote: nothing was sent that was not taken.
+    if matches!(habit, Habit::Orderly | Habit::Shuffling) && !crash::commits_late() {
+        assert_eq!(program.counted(&world), world.borrow().passed, "seed {seed}, {habit:?}: counted");
+    }
     let world = world.borrow();
     outcome.messages = world.messages();
     outcome.wrong = world.wrong();

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::world::World;
+use crate::bridge::counters::Reason;
 use crate::bridge::journal::{Journal, Saved};
 use crate::bridge::policy::{Overflow, VmPolicy};
 use crate::bridge::relay::Relay;
@@ -103,6 +104,18 @@ impl Program {
             Some(change) => panic!("the line is never cut, but: {change:?}"),
             None => {}
         }
+    }
+
+    /// Messages of each VM, as they were counted: taken from it in any way, and given to it.
+    pub(super) fn counted(&mut self, world: &Rc<RefCell<World>>) -> Vec<(u64, u64)> {
+        let slots = world.borrow().slots.clone();
+        let counted = |slot| {
+            let counters = &self.relay.vm(slot)?.account.counters;
+            let dropped: u64 = Reason::ALL.iter().map(|reason| counters.figures().dropped(*reason)).sum();
+            let taken = counters.figures().to_remote().messages + counters.figures().subscriptions + dropped;
+            Some((taken, counters.figures().to_guest().messages))
+        };
+        slots.into_iter().filter_map(counted).collect()
     }
 
     /// The journal knows all that the program knows.

@@ -102,6 +102,8 @@ pub(super) struct World {
     known: Vec<HashMap<ServiceName, u32>>,
     /// What a subscriber of the broadcast is to get next: epoch of the owner, number.
     next_broadcast: Vec<Option<(u32, u32)>>,
+    /// Messages that each guest has sent and received.
+    pub(super) passed: Vec<(u64, u64)>,
     messages: u64,
     wrong: u64,
     is_broken: bool,
@@ -166,6 +168,7 @@ impl World {
             streams: vec![HashMap::new(); vms],
             known: vec![HashMap::new(); vms],
             next_broadcast: vec![None; vms],
+            passed: vec![(0, 0); vms],
             messages: 0,
             wrong: 0,
             is_broken: false,
@@ -334,8 +337,8 @@ impl World {
         }
         if way == Way::Broadcast && vm != OWNER {
             // That subscribes it.
-            if self.next_broadcast[vm].is_none() {
-                self.guests[vm].send(way.endpoint(), addr, SUBSCRIPTION);
+            if self.next_broadcast[vm].is_none() && self.guests[vm].send(way.endpoint(), addr, SUBSCRIPTION) {
+                self.passed[vm].0 += 1;
             }
             return;
         }
@@ -348,6 +351,7 @@ impl World {
             payload.resize(12 + usize::try_from(self.dice.below(40)).unwrap(), 0xA5);
             if self.guests[vm].send(way.endpoint(), addr, &payload) {
                 self.streams[vm].entry(way).or_default().asked += 1;
+                self.passed[vm].0 += 1;
             }
         }
     }
@@ -363,6 +367,7 @@ impl World {
                 continue;
             }
             self.messages += 1;
+            self.passed[vm].1 += 1;
             // Behind a core that has just booted the address is nobody's, to which anybody may send.
             if self.is_lossy && payload == SUBSCRIPTION {
                 continue;

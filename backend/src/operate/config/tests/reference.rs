@@ -15,6 +15,7 @@ use super::{keys::Kind, *};
 pub(super) const EXAMPLE: &str = r#"control = "/run/rpmsg.control"
 user = "rpmsg"
 state = "/run/rpmsg"
+metrics = "127.0.0.1:9478"
 
 [[remote]]
 name = "core"

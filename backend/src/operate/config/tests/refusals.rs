@@ -46,7 +46,7 @@ fn an_unknown_key_is_refused_with_those_there_are() {
     );
     assert_eq!(
         refusal("[[services]]\n"),
-        "board.toml:1: key services: expected one of control, user, state, remote, vm, service, found a key that is not known"
+        "board.toml:1: key services: expected one of control, user, state, metrics, remote, vm, service, found a key that is not known"
     );
 }
 

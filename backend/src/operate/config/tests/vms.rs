@@ -180,6 +180,31 @@ fn a_control_socket_that_something_else_uses_is_refused_at_the_second() {
 }
 
 #[test]
+fn metrics_are_at_a_path_of_their_own_or_at_a_loopback_address() {
+    use crate::operate::plan::MetricsPlan;
+    let metrics = |value: &str| {
+        let text = format!("metrics = \"{value}\"\n{MINIMAL}");
+        parse(Path::new("board.toml"), &text).map(|plan| plan.metrics.unwrap())
+    };
+    assert_eq!(metrics("/run/m").unwrap(), MetricsPlan::Socket("/run/m".into()));
+    for address in ["127.0.0.1:9478", "127.9.9.9:1", "[::1]:9478"] {
+        assert_eq!(metrics(address).unwrap(), MetricsPlan::Address(address.parse().unwrap()));
+    }
+    for wrong in
+        ["0.0.0.0:9478", "192.168.0.1:80", "[::]:9478", "localhost:9478", "127.0.0.1", "9478", "run/m", ""]
+    {
+        let refusal = metrics(wrong).unwrap_err().to_string();
+        assert!(
+            refusal.starts_with("board.toml:1: key metrics: expected the path of a unix socket, "),
+            "{refusal}"
+        );
+        assert!(refusal.ends_with(&format!("found {wrong:?}")), "{refusal}");
+    }
+    let taken = metrics("/run/a.sock").unwrap_err().to_string();
+    assert!(taken.contains("which line 1 has given already"), "{taken}");
+}
+
+#[test]
 fn firmware_with_short_addresses_is_said_so() {
     use crate::bridge::policy::AddressBits;
     let bits = |line: &str| parse(Path::new("board.toml"), &[LOOPBACK, line, &vm("a", "")].concat());
