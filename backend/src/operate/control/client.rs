@@ -17,6 +17,8 @@ use super::protocol::{
 
 /// Longest wait for a reply: the program answers one client after the other, and removing a VM waits for its end.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How many workers are asked, one after the other.
+const ATTEMPTS: u32 = 3;
 /// Longest reply in bytes that is read: there are at most 127 VMs for each remote.
 const MAX_REPLY: u64 = 16 * 1024 * 1024;
 
@@ -53,6 +55,15 @@ pub enum CallError {
         /// What the system said.
         #[source]
         source: io::Error,
+    },
+    /// The connection ended without a word.
+    #[error(
+        "control socket {}: expected a reply, found the end of the connection: the worker was replaced or has ended before it \
+         answered. What was asked for may have been done; look, and ask again where it was not", path.display()
+    )]
+    Unanswered {
+        /// The path.
+        path: PathBuf,
     },
     /// The reply is none.
     #[error("control socket {}: expected a reply in JSON, found {found:?}", path.display())]
@@ -133,12 +144,21 @@ impl Call {
         Ok(stream)
     }
 
-    /// Sends the request and returns the line that comes back.
+    /// Sends the request and returns the line that comes back. A worker that is replaced may leave the request without an
+    /// answer; its successor is asked too, where that does no harm.
     fn exchange(&self) -> Result<String, CallError> {
-        let stream = self.send()?;
-        let mut line = String::new();
-        BufReader::new(stream.take(MAX_REPLY)).read_line(&mut line).map_err(self.broken("read the reply"))?;
-        Ok(line)
+        let attempts = if self.request.only_looks() { ATTEMPTS } else { 1 };
+        for _ in 0..attempts {
+            let stream = self.send()?;
+            let mut line = String::new();
+            match BufReader::new(stream.take(MAX_REPLY)).read_line(&mut line) {
+                Ok(0) => {}
+                Ok(_) => return Ok(line),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+                Err(error) => return Err(self.broken("read the reply")(error)),
+            }
+        }
+        Err(CallError::Unanswered { path: self.control.clone() })
     }
 
     fn broken(&self, what: &'static str) -> impl FnOnce(io::Error) -> CallError {

@@ -271,6 +271,17 @@ struct Restart {
 }
 
 impl Request {
+    /// Whether nothing is changed by it, so that it may be carried out twice.
+    pub(super) fn only_looks(&self) -> bool {
+        match self {
+            Request::ListVms | Request::ListRemotes | Request::List | Request::Stats | Request::Events => {
+                true
+            }
+            Request::Remote { order, .. } => matches!(order, RemoteRequest::Trace | RemoteRequest::Table),
+            Request::AddVm(_) | Request::RemoveVm(_) | Request::Upgrade | Request::Capture(_) => false,
+        }
+    }
+
     /// Takes a line apart.
     pub(in crate::operate) fn parse(line: &[u8]) -> Result<Self, Refusal> {
         let mut members: Map<String, Value> = serde_json::from_slice(line).map_err(|error| {

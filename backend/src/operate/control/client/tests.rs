@@ -66,14 +66,38 @@ fn a_refusal_is_an_error_in_the_words_of_the_program() {
 
 #[test]
 fn a_reply_that_is_none_is_said_with_its_beginning() {
-    for (reply, found) in
-        [("", "\"\""), ("hello\n", "\"hello\""), ("{\"version\":1}\n", "\"{\\\"version\\\":1}\"")]
-    {
+    for (reply, found) in [("hello\n", "\"hello\""), ("{\"version\":1}\n", "\"{\\\"version\\\":1}\"")] {
         let error = answered(&Request::ListVms, false, reply).1.unwrap_err().to_string();
         assert!(error.ends_with(&format!(": expected a reply in JSON, found {found}")), "{error}");
     }
     let (_, result) = answered(&Request::ListVms, false, VM_C);
     assert!(matches!(result, Err(CallError::NotAReply { .. })));
+}
+
+#[test]
+fn who_looks_asks_the_successor_of_a_worker_that_has_not_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = folder.path().join("control");
+    let listener = UnixListener::bind(&control).unwrap();
+    let server = thread::spawn(move || {
+        for reply in ["", VMS] {
+            let (mut stream, _) = listener.accept().unwrap();
+            BufReader::new(&stream).read_line(&mut String::new()).unwrap();
+            stream.write_all(reply.as_bytes()).unwrap();
+        }
+    });
+    let mut printed = Vec::new();
+    Call { control, request: Request::ListVms, json: true }.run(&mut printed).unwrap();
+    assert_eq!(printed, VMS.as_bytes());
+    server.join().unwrap();
+}
+
+#[test]
+fn who_changes_something_is_told_that_there_was_no_answer() {
+    let (_, result) = answered(&Request::RemoveVm("c".to_owned()), false, "");
+    let error = result.unwrap_err();
+    assert!(matches!(error, CallError::Unanswered { .. }), "{error}");
+    assert!(error.to_string().contains("may have been done"), "{error}");
 }
 
 #[test]
