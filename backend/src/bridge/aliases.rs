@@ -109,6 +109,12 @@ impl Aliases {
         Some(first + entry)
     }
 
+    /// The host address of a guest endpoint that has an entry.
+    pub(super) fn known(&self, slot: Slot, address: u32) -> Option<u32> {
+        let first = self.range().0 + u32::try_from(MAX_SERVICES).unwrap_or(0);
+        self.by_endpoint.get(&(slot, address)).map(|entry| first + entry)
+    }
+
     /// What a host address stands for, if it is of this table and in use.
     #[inline]
     pub(super) fn find(&self, host: u32) -> Option<Alias> {

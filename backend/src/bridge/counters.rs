@@ -1,6 +1,6 @@
 //! What was relayed and what was not: nothing vanishes without being counted here.
 //!
-//! What a batch has changed is gathered in [`Count`]s, and goes into the journal with the batch: what was counted outlives this
+//! What a batch has changed is gathered, and goes into the journal with the batch: what was counted outlives this
 //! process exactly as far as the messages that it was counted for have passed.
 
 use std::fmt;
@@ -215,6 +215,15 @@ impl Figures {
         })
     }
 
+    /// The service of this number is another one from now on: what was counted is no service's.
+    pub(super) fn forget(&mut self, service: usize) {
+        if let Some((elsewhere, services)) = self.services.0.split_first_mut()
+            && let Some(gone) = services.get_mut(service)
+        {
+            elsewhere.add(std::mem::take(gone));
+        }
+    }
+
     /// Adds what has been counted. `None` where it cannot have been.
     #[inline]
     pub(super) fn add(&mut self, count: Count) -> Option<()> {
@@ -407,15 +416,10 @@ impl Counters {
         }
     }
 
-    /// The service of this number is another one from now on: what was counted is no service's. The journal has to know
-    /// everything before.
-    pub(super) fn forget(&mut self, service: usize) {
-        debug_assert!(self.news.is_empty());
-        if let Some((elsewhere, services)) = self.figures.services.0.split_first_mut()
-            && let Some(gone) = services.get_mut(service)
-        {
-            elsewhere.add(std::mem::take(gone));
-        }
+    /// The service of this number is another one from now on.
+    pub(super) fn forget(&mut self, slot: Slot, service: usize, journal: &mut Journal) {
+        self.log(slot, journal);
+        self.figures.forget(service);
     }
 
     /// Makes room for so many services, so that none has to be made on a message's way.

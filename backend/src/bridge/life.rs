@@ -58,6 +58,7 @@ impl Relay {
         if let Some(vm) = self.vms[slot].take() {
             self.sessions[slot] = vm.account.session();
         }
+        self.without_buffer &= !(1 << slot);
         self.commit_all();
     }
 
@@ -102,6 +103,7 @@ impl Relay {
     pub(super) fn end_session(&mut self, slot: Slot) {
         let Some(vm) = self.vms[usize::from(slot.number())].as_deref_mut() else { return };
         self.journal.change();
+        self.attention.counted |= 1 << slot.number();
         let account = &mut vm.account;
         let mut discarded = 0;
         while !account.waiting.is_empty() {
@@ -183,6 +185,7 @@ impl Relay {
     /// The remote cannot be reached. It may go on later, with the vrings as they are.
     pub(super) fn cut_off(&mut self, now: Instant) {
         self.take_the_last(now);
+        self.forget_waiting_of_absent();
         let Some(device) = self.device.take() else { return };
         let unconsumed = device.outbound.unconsumed();
         let owners =
@@ -224,9 +227,13 @@ impl Relay {
             if owner != BRIDGE {
                 lost += 1;
             }
-            if let Some(vm) = self.vms.get_mut(owner).and_then(Option::as_deref_mut) {
-                let detail = &"message that the remote core had not consumed";
-                vm.account.drop_message(Reason::RemoteLost, None, detail);
+            match self.vms.get_mut(owner).and_then(Option::as_deref_mut) {
+                Some(vm) => {
+                    self.attention.counted |= 1 << owner;
+                    let detail = &"message that the remote core had not consumed";
+                    vm.account.drop_message(Reason::RemoteLost, None, detail);
+                }
+                None => self.lost_of_absent(owner),
             }
         }
         if lost > 0 {

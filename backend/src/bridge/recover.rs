@@ -35,7 +35,7 @@ pub(super) struct Recovered {
     device: Option<SavedDevice>,
     /// VMs that have not been added yet.
     vms: BTreeMap<Slot, SavedVm>,
-    /// Of a remote that is gone: messages of each owner that it had not consumed.
+    /// Messages to and from each VM that were lost with the remote, and are to be counted once the VM is there.
     lost: BTreeMap<u8, u64>,
     /// Until when the guests' rings are waited for; `None` before all VMs are there.
     until: Option<Instant>,
@@ -70,6 +70,7 @@ impl Relay {
             free_aliases,
             farewells: self.farewells.clone(),
             suspended: self.suspended.clone(),
+            lost: recovered.map(|recovered| recovered.lost.clone()).unwrap_or_default(),
             strays: self.strays,
             programs: self.programs,
         }
@@ -111,9 +112,9 @@ impl Relay {
         self.farewells = saved.farewells;
         self.suspended = saved.suspended;
         let (device, vms) = (saved.device, saved.vms);
-        self.strays = saved.strays;
+        (self.strays, self.logged_strays) = (saved.strays, saved.strays);
         self.programs = saved.programs;
-        self.recovered = Some(Box::new(Recovered { device, vms, lost: BTreeMap::new(), until: None }));
+        self.recovered = Some(Box::new(Recovered { device, vms, lost: saved.lost, until: None }));
     }
 
     /// The remote core is still the one that was attached to at that time, and its device is at this place.
@@ -124,6 +125,10 @@ impl Relay {
             let in_use = InUse::at_first(&place);
             return self.attached(place.resume(&in_use), now);
         };
+        let count = place.inbound_buffers();
+        for vm in self.recovered.iter_mut().flat_map(|recovered| recovered.vms.values_mut()) {
+            vm.waiting.retain(|(buffer, _)| *buffer < count);
+        }
         let vms = self.recovered.iter().flat_map(|recovered| recovered.vms.values());
         let held = vms.flat_map(|vm| &vm.waiting).map(|(buffer, _)| *buffer).collect();
         let sent = (0..)
@@ -161,8 +166,9 @@ impl Relay {
         let Some(recovered) = &mut self.recovered else { return };
         let Some(saved) = recovered.device.take() else { return };
         let owners = saved.owners.iter().flatten().filter(|owner| **owner != BRIDGE_OWNER);
+        let before: u64 = recovered.lost.values().sum();
         owners.for_each(|owner| *recovered.lost.entry(*owner).or_default() += 1);
-        let lost: u64 = recovered.lost.values().sum();
+        let lost = recovered.lost.values().sum::<u64>() - before;
         if lost > 0 {
             let name = &self.name;
             let text = format_args!("remote {name}: {lost} messages that it had not consumed are lost");
@@ -171,6 +177,33 @@ impl Relay {
         self.suspended.clear();
         self.withdraw_all();
         self.lost(now);
+    }
+
+    /// A message of a VM that has not been added yet is lost with the remote.
+    pub(super) fn lost_of_absent(&mut self, owner: usize) {
+        if let (Some(recovered), Ok(owner)) = (&mut self.recovered, u8::try_from(owner))
+            && owner != BRIDGE_OWNER
+        {
+            *recovered.lost.entry(owner).or_default() += 1;
+        }
+    }
+
+    /// The service of this number is another one from now on, also for VMs that have not been added yet.
+    pub(super) fn forget_service_of_absent(&mut self, service: usize) {
+        let vms = self.recovered.iter_mut().flat_map(|recovered| recovered.vms.values_mut());
+        vms.for_each(|vm| vm.figures.forget(service));
+    }
+
+    /// What waits for VMs that have not been added yet is lost with the remote, in whose buffers it is.
+    pub(super) fn forget_waiting_of_absent(&mut self) {
+        let Some(recovered) = &mut self.recovered else { return };
+        for (slot, vm) in &mut recovered.vms {
+            let waiting = std::mem::take(&mut vm.waiting).len() as u64;
+            if waiting > 0 {
+                *recovered.lost.entry(slot.number()).or_default() += waiting;
+            }
+            vm.before_news = 0;
+        }
     }
 
     /// Gives a VM what is remembered of it. Returns whether anything is.
@@ -187,7 +220,7 @@ impl Relay {
         if self.device.is_none() {
             vm.account.drop_waiting(Reason::RemoteLost, undelivered as u64);
         }
-        let detail = &"messages that the remote core had not consumed";
+        let detail = &"messages of before that were with the remote core";
         vm.account.drop_messages(Reason::RemoteLost, None, lost, detail);
         self.attention.counted |= 1 << slot.number();
         if vm.account.is_in_session() {

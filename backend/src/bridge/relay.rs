@@ -70,7 +70,7 @@ pub(super) struct Relay {
     /// Messages from the remote that were for nobody, and that were none.
     pub(super) strays: [u64; 2],
     /// How many of these the journal knows of.
-    logged_strays: [u64; 2],
+    pub(super) logged_strays: [u64; 2],
     /// How often a program has begun to serve the device, with this one.
     pub(super) programs: u64,
     /// VMs that wait for a buffer of the remote's.

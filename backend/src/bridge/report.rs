@@ -1,11 +1,12 @@
 //! What is served, and what was counted, for people and programs that ask.
 //!
 //! Both are made by the bridge's thread on request, out of what it has anyway: nothing is kept for their sake but the
-//! [stalls](Stalls) of VMs and the [latency](super::latency) of some batches.
+//! stalls of VMs and the [latency](super::latency) of some batches.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 
 use super::counters::{Reason, ServiceCounters, Traffic};
@@ -244,9 +245,9 @@ impl Relay {
             });
             endpoints.extend(talks);
         }
-        for (slot, guest, host) in self.aliases.endpoints() {
-            let is_new = endpoints.iter().all(|endpoint| endpoint.host != Some(host));
-            if let Some(vm) = name_of(slot).filter(|_| is_new) {
+        let known: FxHashSet<_> = endpoints.iter().filter_map(|endpoint| endpoint.host).collect();
+        for (slot, guest, host) in self.aliases.endpoints().filter(|(.., host)| !known.contains(host)) {
+            if let Some(vm) = name_of(slot) {
                 endpoints.push(EndpointListing { vm, service: None, own: false, guest, host: Some(host) });
             }
         }
@@ -282,13 +283,7 @@ impl Relay {
     fn known_host_address(&self, account: &Account, address: u32) -> Option<u32> {
         let by_arithmetic =
             to_host(account.slot(), account.session(), address).filter(|_| !self.aliases.is_needed_for_all());
-        let by_table = || {
-            let mut entries = self.aliases.endpoints();
-            entries
-                .find(|(slot, guest, _)| (*slot, *guest) == (account.slot(), address))
-                .map(|(.., host)| host)
-        };
-        by_arithmetic.or_else(by_table)
+        by_arithmetic.or_else(|| self.aliases.known(account.slot(), address))
     }
 
     /// What was counted.
@@ -313,9 +308,10 @@ impl Relay {
 
     fn figures_of(&self, account: &Account, now: Instant) -> VmFigures {
         let (slot, counters) = (account.slot().number(), account.counters.figures());
-        let services = (0..self.directory.len()).filter_map(|service| {
+        let counted = (0..self.directory.len()).map(|service| (service, counters.service(service)));
+        let counted = counted.filter(|(_, counters)| *counters != ServiceCounters::default());
+        let services = counted.filter_map(|(service, counters)| {
             let (name, address) = self.directory.name(service)?;
-            let counters = counters.service(service);
             Some(ServiceFigures { name: Some(name.to_string()), address: Some(address), counters })
         });
         let elsewhere = ServiceFigures { name: None, address: None, counters: counters.elsewhere() };

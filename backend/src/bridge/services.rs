@@ -57,9 +57,9 @@ impl Relay {
                     && self.directory.is_in_place_of_another(service, before)
                 {
                     for Vm { account, .. } in self.vms.iter_mut().flatten().map(Box::as_mut) {
-                        account.counters.log(account.slot(), &mut self.journal);
-                        account.counters.forget(service);
+                        account.counters.forget(account.slot(), service, &mut self.journal);
                     }
+                    self.forget_service_of_absent(service);
                     self.journal.change();
                 }
                 self.news();

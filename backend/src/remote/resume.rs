@@ -114,6 +114,11 @@ impl Place {
         self.attachment
     }
 
+    /// How many buffers there are for messages from the remote.
+    pub fn inbound_buffers(&self) -> u16 {
+        self.buffers[0].count()
+    }
+
     /// What names both vrings in the mailbox.
     pub fn notifyids(&self) -> [u32; 2] {
         self.vrings.each_ref().map(|(.., notifyid)| *notifyid)

@@ -31,6 +31,8 @@ pub(in crate::bridge) struct Saved {
     pub(in crate::bridge) farewells: Vec<(ServiceName, u32)>,
     /// Services of a remote whose line was cut.
     pub(in crate::bridge) suspended: Vec<(ServiceName, u32)>,
+    /// Messages of each VM that are lost, and not in its figures yet.
+    pub(in crate::bridge) lost: BTreeMap<u8, u64>,
     /// Messages from the remote that were for nobody, and that were none.
     pub(in crate::bridge) strays: [u64; 2],
     /// How often a program has begun to serve the device.
@@ -55,6 +57,8 @@ pub(in crate::bridge) struct SavedDevice {
 /// What is known of one VM.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::bridge) struct SavedVm {
+    /// Whose the figures are: the slot may be another VM's when the program is started anew.
+    pub(in crate::bridge) name: String,
     pub(in crate::bridge) session: Session,
     pub(in crate::bridge) in_session: bool,
     pub(in crate::bridge) progressed: bool,

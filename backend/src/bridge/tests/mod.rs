@@ -5,6 +5,7 @@ mod capture;
 mod crash;
 mod device_memory;
 mod loss;
+mod recover;
 mod speed;
 
 use super::bench::{Bench, Guest};

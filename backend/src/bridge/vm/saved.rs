@@ -17,6 +17,7 @@ impl Vm {
         let queues = [&self.to_guest, &self.from_guest];
         let [to_guest, from_guest] = queues.map(|queue| queue.as_ref().map(Queue::next_index));
         SavedVm {
+            name: account.name.clone(),
             session: account.session,
             in_session: account.in_session,
             progressed: account.progressed,
@@ -44,7 +45,9 @@ impl Vm {
             held.push(&mut account.waiting, Message { id, header: Header::from_bytes(&header) });
         }
         account.before_news = saved.before_news as usize;
-        account.counters = Counters::new(saved.figures);
+        if saved.name == account.name {
+            account.counters = Counters::new(saved.figures);
+        }
     }
 }
 
