@@ -17,6 +17,7 @@
 //! | `requests` | what the requests of the control socket do |
 //! | `events` | the flight recorder: what has happened last, in memory that outlives the worker |
 //! | `metrics` | what was counted, for Prometheus |
+//! | [`top`] | what is counted, live on a terminal: a client |
 //! | [`sockets`] | the vhost-user sockets: made at a path, or inherited |
 //! | [`activation`] | sockets that the service manager has opened |
 //! | [`sandbox`] | what the process that talks to guests gives up: privileges, files, system calls |
@@ -35,5 +36,6 @@ pub mod remotes;
 mod requests;
 pub mod sandbox;
 pub mod sockets;
+pub mod top;
 pub mod vms;
 pub mod work;

@@ -112,6 +112,13 @@ impl Call {
         output.write_all(text.as_bytes()).map_err(CallError::Print)
     }
 
+    /// Sends the request and returns its result.
+    pub(in crate::operate) fn ask<T: for<'de> Deserialize<'de>>(&self) -> Result<T, CallError> {
+        let line = self.exchange()?;
+        let result = Reply::parse(&line).map_err(self.not_a_reply(&line))??;
+        self.result(result, &line)
+    }
+
     /// Sends the request and returns the line that comes back.
     fn exchange(&self) -> Result<String, CallError> {
         let path = || self.control.clone();
@@ -128,8 +135,11 @@ impl Call {
             _ => {}
         }
         let mut line = String::new();
-        BufReader::new(stream.take(MAX_REPLY)).read_line(&mut line).map_err(broken("read the reply"))?;
-        Ok(line)
+        match BufReader::new(stream.take(MAX_REPLY)).read_line(&mut line) {
+            Ok(0) => Err(broken("read the reply")(ErrorKind::UnexpectedEof.into())),
+            Ok(_) => Ok(line),
+            Err(error) => Err(broken("read the reply")(error)),
+        }
     }
 
     fn result<T: for<'de> Deserialize<'de>>(&self, result: Value, line: &str) -> Result<T, CallError> {

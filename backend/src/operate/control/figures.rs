@@ -49,6 +49,8 @@ pub(in crate::operate) struct RemoteStats {
     pub(in crate::operate) name: String,
     /// What it is doing.
     pub(in crate::operate) state: String,
+    /// When this was counted, in nanoseconds of the host's monotonic clock: rates are differences over differences of it.
+    pub(in crate::operate) monotonic_ns: u64,
     /// How often its mailbox was heard, by this worker.
     pub(in crate::operate) doorbells_heard: u64,
     /// How long messages were in the program's hands.
@@ -58,7 +60,7 @@ pub(in crate::operate) struct RemoteStats {
 }
 
 /// How long messages were in the program's hands, by direction.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::operate) struct Latencies {
     pub(in crate::operate) to_remote: Percentiles,
@@ -66,7 +68,7 @@ pub(in crate::operate) struct Latencies {
 }
 
 /// Of samples, in nanoseconds.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::operate) struct Percentiles {
     /// How many samples there are.
@@ -157,7 +159,7 @@ pub(super) fn listing(listing: &Listing) -> String {
 /// What was counted, for people.
 pub(super) fn stats(stats: &Stats) -> String {
     let mut text = String::new();
-    for RemoteStats { name, state, doorbells_heard, latency, devices } in &stats.remotes {
+    for RemoteStats { name, state, doorbells_heard, latency, devices, .. } in &stats.remotes {
         let _ = writeln!(text, "remote {name}: {state}; doorbells heard: {doorbells_heard}");
         let mut rows = heading(["BATCH TAKES", "SAMPLES", "P50", "P90", "P99", "P99.9", "MAX"]);
         for (direction, of) in [("to the remote", &latency.to_remote), ("to the guest", &latency.to_guest)] {
@@ -239,7 +241,7 @@ fn service_row(vm: &VmFigures, service: &ServiceFigures) -> Vec<String> {
 }
 
 /// A time in the unit that suits it.
-fn time(ns: u64) -> String {
+pub(in crate::operate) fn time(ns: u64) -> String {
     match ns {
         0..10_000 => format!("{ns} ns"),
         10_000..10_000_000 => format!("{} us", ns / 1_000),
