@@ -66,14 +66,18 @@ fn a_refusal_is_an_error_in_the_words_of_the_program() {
 
 #[test]
 fn a_reply_that_is_none_is_said_with_its_beginning() {
-    for (reply, found) in
-        [("", "\"\""), ("hello\n", "\"hello\""), ("{\"version\":1}\n", "\"{\\\"version\\\":1}\"")]
-    {
+    for (reply, found) in [("hello\n", "\"hello\""), ("{\"version\":1}\n", "\"{\\\"version\\\":1}\"")] {
         let error = answered(&Request::ListVms, false, reply).1.unwrap_err().to_string();
         assert!(error.ends_with(&format!(": expected a reply in JSON, found {found}")), "{error}");
     }
     let (_, result) = answered(&Request::ListVms, false, VM_C);
     assert!(matches!(result, Err(CallError::NotAReply { .. })));
+}
+
+#[test]
+fn a_program_that_ends_before_it_answers_is_said_to_give_no_reply() {
+    let error = answered(&Request::ListVms, false, "").1.unwrap_err();
+    assert!(error.to_string().ends_with("control: cannot read the reply"), "{error}");
 }
 
 #[test]
