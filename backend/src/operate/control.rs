@@ -17,7 +17,9 @@ mod server;
 #[cfg(fuzzing)]
 pub use self::server::fuzzing;
 pub(super) use self::{
-    figures::{Events, Latencies, Listing, Percentiles, RemoteListing, RemoteStats, Stats, time},
+    figures::{
+        Events, Latencies, Listing, Percentiles, RemoteListing, RemoteStats, Stats, events as printed, time,
+    },
     protocol::{
         AllRemotes, AllVms, Code, OneRemote, OneVm, Refusal, RemoteReport, RemoteRequest, Request,
         TableReport, TraceReport, Traces, VmReport,

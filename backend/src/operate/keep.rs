@@ -23,6 +23,7 @@ use super::activation::{ActivationError, Passed};
 use super::config::{KeyError, one_more_vm};
 use super::control::Refusal;
 use super::events::{self, Rings, Who};
+use super::last_events::{self, written_down};
 use super::plan::{MetricsPlan, Plan, VmPlan};
 use super::remotes::{self, RemoteError};
 use super::requests::to_toml;
@@ -140,6 +141,8 @@ pub fn keep(plan: &Plan, handover: &Handover) -> Result<(), KeepError> {
         Ok(rings) => events::record_in(rings),
         Err(error) => warn!("nothing of this process is recorded: {}", Causes(&error)),
     }
+    let events =
+        written_down(events, last_events::directory(plan)).map_err(system("the thread for last events"))?;
     let household: Arc<dyn Household> = Arc::<Kept>::clone(&kept);
     let ended = supervise((&sender, &events), &household);
     kept.close();

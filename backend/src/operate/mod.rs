@@ -16,6 +16,7 @@
 //! | [`vms`] | the VMs that are being served; they come and go |
 //! | `requests` | what the requests of the control socket do |
 //! | `events` | the flight recorder: what has happened last, in memory that outlives the worker |
+//! | `last_events` | the last of them written to a file where a worker has died |
 //! | `metrics` | what was counted, for Prometheus |
 //! | [`top`] | what is counted, live on a terminal: a client |
 //! | [`sockets`] | the vhost-user sockets: made at a path, or inherited |
@@ -30,6 +31,7 @@ pub mod control;
 pub mod device_tree;
 mod events;
 pub mod keep;
+mod last_events;
 mod metrics;
 pub mod plan;
 pub mod remotes;
