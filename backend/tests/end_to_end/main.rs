@@ -24,4 +24,6 @@ mod sharing;
 mod spoofing;
 mod stats;
 mod streaming;
+mod terminal;
+mod top;
 mod torn;

@@ -32,7 +32,7 @@ const PLAIN: Style = Style::new();
 /// Cells of a bar, with its ends.
 const BAR: usize = 22;
 /// Names are cut rather than columns left out beyond this.
-const NAMES: usize = 24;
+const NAMES: usize = 22;
 const INDENT: &str = "  ";
 const KEYS: &str = "q quit  j/k scroll  s sort by another column  r reverse";
 
@@ -51,11 +51,11 @@ pub(super) fn draw(buffer: &mut Buffer, seen: &Seen, view: &mut View) {
     let names = longest.min(width.saturating_sub(figures));
 
     let mut lines = vec![title(seen, view, width)];
-    lines.push(match &seen.trouble {
-        Some((what, age)) => (trouble(what, *age), REVERSED),
-        None => (String::new(), PLAIN),
-    });
-    lines.extend(remotes(seen, height / 2));
+    match &seen.trouble {
+        Some((what, age)) => lines.extend(trouble(what, *age, width)),
+        None => lines.push((String::new(), PLAIN)),
+    }
+    lines.extend(remotes(seen, width, height / 2));
     lines.push((String::new(), PLAIN));
     lines.push((groups(names, view), PLAIN));
     lines.push((headings(names, view), BOLD));
@@ -92,13 +92,34 @@ fn title(seen: &Seen, view: &View, width: usize) -> Line {
     (format!("{:room$}  {right}", cut(&left, room)), BOLD)
 }
 
-fn trouble(what: &str, age: Duration) -> String {
-    format!("NO ANSWER, these figures are {} s old: {what}", age.as_secs())
+/// Lines at most that say why there is no answer.
+const REASON: usize = 3;
+
+fn trouble(what: &str, age: Duration, width: usize) -> Vec<Line> {
+    let text = format!("NO ANSWER, these figures are {} s old: {what}", age.as_secs());
+    let lines = wrapped(text.split(' '), " ", width).into_iter().take(REASON);
+    lines.map(|line| (line, REVERSED)).collect()
+}
+
+/// Lines of so many characters at most, where no part is longer; all but the first are indented.
+fn wrapped<'a>(parts: impl IntoIterator<Item = &'a str>, between: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for part in parts {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + between.len() + part.chars().count() <= width => {
+                *line += between;
+                *line += part;
+            }
+            Some(_) => lines.push(format!("{INDENT}{part}")),
+            None => lines.push(part.to_owned()),
+        }
+    }
+    lines
 }
 
 /// The remotes in so many lines at most: with bars if there is room, or else a line each.
-fn remotes(seen: &Seen, room: usize) -> Vec<Line> {
-    let long: Vec<_> = seen.remotes.iter().flat_map(in_full).collect();
+fn remotes(seen: &Seen, width: usize, room: usize) -> Vec<Line> {
+    let long: Vec<_> = seen.remotes.iter().flat_map(|remote| in_full(remote, width)).collect();
     if long.len() <= room {
         return long;
     }
@@ -111,34 +132,42 @@ fn remotes(seen: &Seen, room: usize) -> Vec<Line> {
     short
 }
 
-fn in_full(remote: &RemoteView) -> Vec<Line> {
+fn in_full(remote: &RemoteView, width: usize) -> Vec<Line> {
     let RemoteView { name, state, heard, latency, devices } = remote;
     let about = |device: &DeviceView| {
         let DeviceView { rung, misdirected, malformed, worker_restarts, .. } = device;
-        format!(
-            "rung {}/s  misdirected {misdirected}  malformed {malformed}  restarts {worker_restarts}",
-            rate(*rung)
-        )
+        vec![
+            format!("rung {}/s", rate(*rung)),
+            format!("misdirected {misdirected}"),
+            format!("malformed {malformed}"),
+            format!("restarts {worker_restarts}"),
+        ]
+    };
+    let lines = |first: String, more: Vec<String>, style| {
+        let parts = [first].into_iter().chain(more).collect::<Vec<_>>();
+        let lines = wrapped(parts.iter().map(String::as_str), "  ", width).into_iter();
+        lines.map(move |line| (line, style)).collect::<Vec<_>>()
     };
     let is_one = matches!(&devices[..], [only] if only.name == *name);
-    let own = if is_one { devices.iter().map(about).collect() } else { String::new() };
-    let mut lines = vec![(format!("remote {name}: {state}  heard {}/s  {own}", rate(*heard)), BOLD)];
+    let heard = format!("heard {}/s", rate(*heard));
+    let own = if is_one { devices.iter().flat_map(about).collect() } else { Vec::new() };
+    let mut all = lines(format!("remote {name}: {state}"), [heard].into_iter().chain(own).collect(), BOLD);
     for device in devices {
         if !is_one {
-            lines.push((format!("{INDENT}{}  {}", device.name, about(device)), PLAIN));
+            all.extend(lines(format!("{INDENT}{}", device.name), about(device), PLAIN));
         }
         let (to_remote, to_guest) = (percentiles(&latency.to_remote), percentiles(&latency.to_guest));
         let [to_remote, to_guest] = match device.buffers {
             Some(of) => [
-                format!("{} {to_remote}", gauge(of.in_flight, of.to_remote, "in flight")),
-                format!("{} {to_guest}", gauge(of.held, of.from_remote, "held")),
+                format!("{}  {to_remote}", gauge(of.in_flight, of.to_remote, "in flight")),
+                format!("{}  {to_guest}", gauge(of.held, of.from_remote, "held")),
             ],
-            None => [format!("not attached  {to_remote}"), format!("not attached  {to_guest}")],
+            None => ["not attached".to_owned(), "not attached".to_owned()],
         };
-        lines.push((format!("{INDENT}to remote {to_remote}"), PLAIN));
-        lines.push((format!("{INDENT}to guest  {to_guest}"), PLAIN));
+        all.push((format!("{INDENT}to remote {to_remote}"), PLAIN));
+        all.push((format!("{INDENT}to guest  {to_guest}"), PLAIN));
     }
-    lines
+    all
 }
 
 fn in_short(remote: &RemoteView) -> String {
@@ -158,7 +187,7 @@ fn in_short(remote: &RemoteView) -> String {
 fn percentiles(of: &Percentiles) -> String {
     match of.samples {
         0 => String::new(),
-        _ => format!("p50 {} p99 {}", time(of.p50_ns), time(of.p99_ns)),
+        _ => format!("p50 {:>7}  p99 {:>7}", time(of.p50_ns), time(of.p99_ns)),
     }
 }
 
@@ -169,8 +198,7 @@ fn gauge(part: u16, whole: u16, what: &str) -> String {
     let full = (usize::from(part) * cells).div_ceil(usize::from(whole).max(1)).min(cells);
     let full = if part < whole { full.min(cells - 1) } else { full };
     let bar = format!("[{}{}]", "|".repeat(full), " ".repeat(cells - full));
-    let free = whole.saturating_sub(part);
-    format!("{bar} {:<30}", format!("{part}/{whole} {what}, {free} free"))
+    format!("{bar} {:<17}", format!("{part}/{whole} {what}"))
 }
 
 /// A row of the table.

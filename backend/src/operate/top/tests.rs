@@ -201,9 +201,9 @@ fn the_keys_scroll_sort_and_quit() {
     let all = "linux motor@0x402 rpmsg-raw@0x400 rtos-gateway rpmsg-raw@0x400";
     assert_eq!(press(KeyCode::Null, 24).0, all);
     assert_eq!(press(KeyCode::Down, 24).0, all);
-    assert_eq!(press(KeyCode::Char('j'), 12).0, "motor@0x402 rpmsg-raw@0x400 rtos-gateway");
-    assert_eq!(press(KeyCode::End, 12).0, "rpmsg-raw@0x400 rtos-gateway rpmsg-raw@0x400");
-    assert_eq!(press(KeyCode::Up, 12).0, "motor@0x402 rpmsg-raw@0x400 rtos-gateway");
+    assert_eq!(press(KeyCode::Char('j'), 13).0, "motor@0x402 rpmsg-raw@0x400 rtos-gateway");
+    assert_eq!(press(KeyCode::End, 13).0, "rpmsg-raw@0x400 rtos-gateway rpmsg-raw@0x400");
+    assert_eq!(press(KeyCode::Up, 13).0, "motor@0x402 rpmsg-raw@0x400 rtos-gateway");
     let (names, title) = press(KeyCode::Char('s'), 24);
     assert_eq!(names, "linux rpmsg-raw@0x400 motor@0x402 rtos-gateway rpmsg-raw@0x400");
     assert!(title.ends_with("by MSG/s to remote"), "{title}");
