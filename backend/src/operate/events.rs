@@ -78,7 +78,12 @@ pub(super) fn record_in(opened: Rings) {
 
 /// What is recorded, oldest first.
 pub(super) fn recorded() -> Vec<Event> {
-    rings().as_ref().map(Rings::events).unwrap_or_default()
+    recorded_last(usize::MAX)
+}
+
+/// So many of the last events at most, oldest first.
+pub(super) fn recorded_last(most: usize) -> Vec<Event> {
+    rings().as_ref().map(|rings| rings.events(most)).unwrap_or_default()
 }
 
 /// A log that is recorded too.
@@ -132,12 +137,17 @@ impl Rings {
         self.next = self.next.wrapping_add(1);
     }
 
-    fn events(&self) -> Vec<Event> {
-        let places =
-            [Who::Worker, Who::Keeper].into_iter().flat_map(|who| (0..RECORDS).map(move |at| (who, at)));
-        let mut events: Vec<_> = places.filter_map(|(who, place)| self.event(who, place)).collect();
+    fn events(&self, most: usize) -> Vec<Event> {
+        let last_of = |who: Who| {
+            let mut places: Vec<_> =
+                (0..RECORDS).map(|place| (self.memory.read_u64(at(who, place)), place)).collect();
+            places.sort_unstable_by(|one, other| other.cmp(one));
+            places.into_iter().take(most).filter_map(move |(_, place)| self.event(who, place))
+        };
+        let mut events: Vec<_> = [Who::Worker, Who::Keeper].into_iter().flat_map(last_of).collect();
         events.sort_by_key(|(number, event)| (event.time_ns, event.by, *number));
-        events.into_iter().map(|(_, event)| event).collect()
+        let last = events.split_off(events.len().saturating_sub(most));
+        last.into_iter().map(|(_, event)| event).collect()
     }
 
     fn event(&self, who: Who, place: u64) -> Option<(u64, Event)> {
@@ -177,7 +187,7 @@ mod tests {
     }
 
     fn texts(rings: &Rings) -> Vec<(Who, String)> {
-        rings.events().into_iter().map(|event| (event.by, event.text)).collect()
+        rings.events(usize::MAX).into_iter().map(|event| (event.by, event.text)).collect()
     }
 
     #[test]
@@ -190,8 +200,10 @@ mod tests {
         let found = open(Who::Worker);
         let expected = [(Who::Worker, "first"), (Who::Keeper, "died"), (Who::Worker, "next line")];
         assert_eq!(texts(&found), expected.map(|(who, text)| (who, text.to_owned())));
-        let levels: Vec<_> = found.events().into_iter().map(|event| event.level).collect();
+        let levels: Vec<_> = found.events(usize::MAX).into_iter().map(|event| event.level).collect();
         assert_eq!(levels, ["info", "warn", "error"]);
+        let last: Vec<_> = found.events(2).into_iter().map(|event| event.text).collect();
+        assert_eq!(last, ["died", "next line"]);
     }
 
     #[test]
@@ -210,7 +222,7 @@ mod tests {
         let rings = Rings::open(&file(), Who::Worker).unwrap();
         for byte in [0xFF, 0x01, 0x80] {
             rings.memory.write_bytes(0, &vec![byte; BYTES]);
-            let _ = rings.events();
+            let _ = rings.events(usize::MAX);
         }
         rings.memory.write_bytes(0, &vec![0xFF; BYTES]);
         assert_eq!(texts(&rings), []);

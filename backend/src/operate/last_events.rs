@@ -67,11 +67,10 @@ pub(super) fn written_down(told: Receiver<Event>, directory: Option<PathBuf>) ->
 
 /// Writes what is recorded last to a new file that only its owner may read, and removes the oldest files.
 fn write(directory: &Path, now: Timestamp) -> io::Result<PathBuf> {
-    let mut recorded = events::recorded();
-    let last = recorded.split_off(recorded.len().saturating_sub(EVENTS));
+    let events = events::recorded_last(EVENTS);
     let path = directory.join(format!("{START}{}{END}", now.strftime("%Y%m%d-%H%M%S.%6f")));
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
-    file.write_all(printed(&Events { events: last }).as_bytes())?;
+    file.write_all(printed(&Events { events }).as_bytes())?;
     remove_oldest(directory, &path)?;
     Ok(path)
 }

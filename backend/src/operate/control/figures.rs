@@ -258,7 +258,10 @@ pub(in crate::operate) fn time(ns: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+    use crate::bridge::counters::Reason;
 
     #[test]
     fn what_is_served_is_printed_in_columns() {
@@ -312,6 +315,48 @@ mod tests {
              \x20 VM  REASON       DROPPED\n\
              \x20 a   not allowed        7\n"
         );
+    }
+
+    /// Every key in a value.
+    fn keys(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Array(values) => values.iter().for_each(|value| keys(value, found)),
+            Value::Object(members) => members.iter().for_each(|(key, value)| {
+                found.push(key.clone());
+                keys(value, found);
+            }),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_key_of_what_is_served_and_counted_is_in_the_reference_and_its_examples() {
+        let reference = include_str!("../../../docs/control.md");
+        let example = |request: &str| {
+            let asked = format!("{{\"version\":1,\"request\":\"{request}\"}}");
+            let mut lines = reference.lines().skip_while(|line| *line != asked).skip(1);
+            let reply: Value = serde_json::from_str(lines.next().unwrap()).unwrap();
+            reply["result"].clone()
+        };
+        let (ls, counted, happened) = (example("ls"), example("stats"), example("events"));
+        // What is parsed and said again has every key that there is.
+        let again = [
+            serde_json::to_value(serde_json::from_value::<Listing>(ls.clone()).unwrap()).unwrap(),
+            serde_json::to_value(serde_json::from_value::<Stats>(counted.clone()).unwrap()).unwrap(),
+            serde_json::to_value(serde_json::from_value::<Events>(happened.clone()).unwrap()).unwrap(),
+        ];
+        assert_eq!(again, [ls, counted, happened]);
+        let mut all: Vec<_> =
+            Reason::ALL.iter().map(|reason| serde_json::to_value(reason).unwrap()).collect();
+        all.push("worker".into());
+        let mut all: Vec<_> = all.iter().map(|name| name.as_str().unwrap().to_owned()).collect();
+        again.iter().for_each(|value| keys(value, &mut all));
+        let figures_of_latency =
+            |key: &str| key.ends_with("-ns") && (key.starts_with('p') || key.starts_with("max"));
+        all.retain(|key| !figures_of_latency(key));
+        for key in all {
+            assert!(reference.contains(&format!("`{key}`")), "expected `{key}` in the reference");
+        }
     }
 
     #[test]

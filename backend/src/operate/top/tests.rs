@@ -112,6 +112,10 @@ fn is_as_kept(name: &str, seen: &Seen, (width, height): (u16, u16)) {
 fn two_vms_with_traffic_are_shown_with_their_rates() {
     let (before, now) = (two_vms(10), two_vms(12));
     is_as_kept("two-vms-80x24", &seen(Some(&before), &now), (80, 24));
+    let reference = include_str!("../../../docs/control.md");
+    let rows = drawn(&seen(Some(&before), &now), &mut View::default(), 80, 24);
+    let rows = rows.split("\n\n\n").next().unwrap();
+    assert!(reference.contains(rows), "expected in the reference:\n{rows}");
     is_as_kept("two-vms-120x40", &seen(Some(&before), &now), (120, 40));
 }
 
