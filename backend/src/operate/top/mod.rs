@@ -43,7 +43,7 @@ use crate::causes::Causes;
 const TICK: Duration = Duration::from_secs(1);
 
 /// A program that is to be looked at.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Top {
     /// Its control socket.
     pub(super) control: PathBuf,
@@ -116,7 +116,7 @@ impl Top {
         let keys = sender.clone();
         let read = move || while keys.send(read()).is_ok() {};
         Builder::new().name("keys".to_owned()).spawn(read).map_err(system("the thread for keys"))?;
-        let top = Top { control: self.control.clone(), interval: self.interval };
+        let top = self.clone();
         let ask = move || top.keep_looking(&sender);
         Builder::new().name("answers".to_owned()).spawn(ask).map_err(system("the thread for answers"))?;
 
