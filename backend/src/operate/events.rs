@@ -19,9 +19,9 @@ use crate::remote::memory::{Access, CarveoutError, CarveoutSlice, Carveouts, Reg
 /// Bytes of a record.
 const RECORD: usize = 256;
 /// Records of a ring.
-const RECORDS: u64 = 4096;
+const RECORDS: usize = 4096;
 /// Bytes of both rings.
-const BYTES: usize = 2 * RECORDS as usize * RECORD;
+const BYTES: usize = 2 * RECORDS * RECORD;
 
 const AT_TIME: usize = 8;
 const AT_LEVEL: usize = 16;
@@ -124,7 +124,8 @@ impl Rings {
     }
 
     fn record(&mut self, level: Level, text: &str) {
-        let at = at(self.who, self.next % RECORDS);
+        let place = usize::try_from(self.next % RECORDS as u64).unwrap_or(0);
+        let at = at(self.who, place);
         let len = (0..=text.len().min(TEXT)).rev().find(|len| text.is_char_boundary(*len)).unwrap_or(0);
         let text = &text.as_bytes()[..len];
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -150,7 +151,7 @@ impl Rings {
         last.into_iter().map(|(_, event)| event).collect()
     }
 
-    fn event(&self, who: Who, place: u64) -> Option<(u64, Event)> {
+    fn event(&self, who: Who, place: usize) -> Option<(u64, Event)> {
         let at = at(who, place);
         let number = self.memory.read_u64(at);
         let len = usize::from(self.memory.read_u16(at + AT_LEN));
@@ -168,12 +169,12 @@ impl Rings {
 }
 
 /// Where a record is.
-fn at(who: Who, place: u64) -> usize {
+fn at(who: Who, place: usize) -> usize {
     let ring = match who {
         Who::Worker => 0,
         Who::Keeper => BYTES / 2,
     };
-    ring + usize::try_from(place).unwrap_or(0) * RECORD
+    ring + place * RECORD
 }
 
 #[cfg(test)]
@@ -213,7 +214,7 @@ mod tests {
             rings.record(Level::Info, &format!("{number} {}", "\u{e9}".repeat(TEXT)));
         }
         let found = texts(&rings);
-        assert_eq!(found.len() as u64, RECORDS);
+        assert_eq!(found.len(), RECORDS);
         assert!(found[0].1.starts_with("10 ") && found[0].1.ends_with('\u{e9}') && found[0].1.len() <= TEXT);
     }
 

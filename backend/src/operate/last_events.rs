@@ -44,15 +44,7 @@ pub(super) fn written_down(told: Receiver<Event>, directory: Option<PathBuf>) ->
                 Event::Done { status, .. }
                     if has_served && !status.is_some_and(|status| status.success()) =>
                 {
-                    match write(&directory, Timestamp::now()) {
-                        Ok(path) => {
-                            info!("what happened before the end of the worker is in {}", path.display())
-                        }
-                        Err(error) => warn!(
-                            "what happened before the end of the worker cannot be written to {}: {error}",
-                            directory.display()
-                        ),
-                    }
+                    write_and_say(&directory);
                 }
                 _ => {}
             }
@@ -63,6 +55,16 @@ pub(super) fn written_down(told: Receiver<Event>, directory: Option<PathBuf>) ->
     };
     Builder::new().name("last events".to_owned()).spawn(pass_on)?;
     Ok(passed_on)
+}
+
+fn write_and_say(directory: &Path) {
+    match write(directory, Timestamp::now()) {
+        Ok(path) => info!("what happened before the end of the worker is in {}", path.display()),
+        Err(error) => warn!(
+            "what happened before the end of the worker cannot be written to {}: {error}",
+            directory.display()
+        ),
+    }
 }
 
 /// Writes what is recorded last to a new file that only its owner may read, and removes the oldest files.
