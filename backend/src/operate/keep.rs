@@ -218,6 +218,7 @@ impl Kept {
             Some(folder) => state_file(&folder.join(format!("{}.state", remote.name)), State::SIZE),
             None => state_memory(State::SIZE).map_err(system("state memory")),
         });
+        let states = states.collect::<Result<Vec<_>, _>>()?;
         let recorder = match &plan.state {
             Some(folder) => state_file(&folder.join("events"), events::SIZE)?,
             None => state_memory(events::SIZE).map_err(system("the memory for events"))?,
@@ -233,7 +234,7 @@ impl Kept {
         let kept = Kept {
             plan: plan.clone(),
             handover: handover.to_file().map_err(system("the handover to workers"))?.into(),
-            states: states.collect::<Result<_, _>>()?,
+            states,
             hosts: remotes::hosts(&plan.remotes)?,
             control: control.map(OwnedFd::from),
             metrics,
