@@ -117,7 +117,10 @@ impl Terminal {
             let text = screen.contents();
             let (row, column) = screen.cursor_position();
             let line = screen.rows(0, u16::MAX).nth(row.into())?;
-            let is_ready = !screen.alternate_screen() && line.trim_end() == PROMPT.trim_end() && column == 2;
+            // Before it may stand what a key has left, as ^C.
+            let column = usize::from(column);
+            let begun: String = format!("{line:column$}").chars().take(column).collect();
+            let is_ready = !screen.alternate_screen() && begun.ends_with(PROMPT);
             is_ready.then_some(text)
         })
     }
