@@ -37,13 +37,15 @@ struct Arguments {
     bench: bool,
 }
 
-/// Where messages go.
+/// What there is for the relay to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Way {
+pub(crate) enum Way {
     /// To the sink of the remote core
     ToRemote,
     /// To the echo of the remote core and back
     Echo,
+    /// Nothing: it looks, and finds that out
+    Idle,
 }
 
 /// A guest and a remote core that look at their rings all the time, and want no notification.
@@ -61,7 +63,7 @@ fn awake() -> Bench {
     bench
 }
 
-/// Relays so many batches. `poll` has the relay do its part.
+/// Relays so many batches of messages. `poll` has the relay do its part.
 fn relay(
     bench: &mut Bench,
     way: Way,
@@ -72,6 +74,10 @@ fn relay(
 ) {
     let service = bench.service(if way == Way::Echo { "rpmsg-raw" } else { "sink" });
     for _ in 0..batches {
+        if way == Way::Idle {
+            (0..batch).for_each(|_| poll(bench));
+            continue;
+        }
         for _ in 0..batch {
             assert!(bench.guests[0].send(HERE, service, payload), "a transmit buffer");
         }
@@ -87,7 +93,7 @@ fn relay(
 }
 
 /// Nanoseconds of the relay for one message, there or there and back.
-fn time(way: Way, batch: u32, messages: u32, payload: &[u8]) -> f64 {
+pub(crate) fn time(way: Way, batch: u32, messages: u32, payload: &[u8]) -> f64 {
     let clock = clock();
     let mut bench = awake();
     let mut figures: Vec<_> = (0..REPETITIONS)

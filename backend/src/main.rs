@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use vhost_device_rpmsg::causes::Causes;
 use vhost_device_rpmsg::keeper::WORKER;
 use vhost_device_rpmsg::keeper::handover::Handover;
+use vhost_device_rpmsg::operate::capture::extcap::{Answer, Extcap};
 use vhost_device_rpmsg::operate::cli::{Action, CAPABILITIES, Cli, start_log};
 use vhost_device_rpmsg::operate::config::Sources;
 use vhost_device_rpmsg::operate::keep::keep;
@@ -16,6 +17,15 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     if arguments.get(1).is_some_and(|argument| argument == WORKER) {
         return exit_code(work().map_err(Into::into));
+    }
+    if let Some(extcap) = Extcap::of(&arguments) {
+        return match extcap.answer() {
+            Answer::Print(text) => {
+                print!("{text}");
+                ExitCode::SUCCESS
+            }
+            Answer::Capture(capture) => exit_code(capture.run().map_err(Into::into)),
+        };
     }
     let cli = Cli::from_args(arguments.clone()).unwrap_or_else(|error| error.exit());
     start_log(cli.log_level());
@@ -39,6 +49,7 @@ fn run(cli: Cli, arguments: Vec<OsString>) -> Result<(), Box<dyn Error>> {
         }
         Action::Call(call) => call.run(&mut std::io::stdout())?,
         Action::Top(top) => top.run()?,
+        Action::Capture(capture) => capture.run()?,
     }
     Ok(())
 }

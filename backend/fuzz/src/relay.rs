@@ -177,6 +177,10 @@ fn steps(data: &mut Unstructured<'_>) -> Result<()> {
                 }
                 model.kept.clear();
                 model.paused = false;
+                // There are 16 numbers of sessions: what is on its way to one must not stay there until its number comes again.
+                if model.life.is_multiple_of(8) {
+                    bench.settle();
+                }
             }
             10 => {
                 let passed = Duration::from_millis(data.arbitrary::<u16>()?.into());

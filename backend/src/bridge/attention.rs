@@ -6,6 +6,7 @@
 
 use super::fairness::{Fairness, bits};
 use super::relay::Relay;
+use super::to_guest::has_buffer;
 use super::vm::Vm;
 use crate::guest::Queue;
 use crate::guest::port::QueueIndex;
@@ -26,6 +27,8 @@ pub(super) struct Attention {
     pub(super) written: u128,
     /// Those for which something was counted that may have left no trace in their queues.
     pub(super) counted: u128,
+    /// Those whose next receive buffer was not looked for since the last message to them.
+    unprepared: u128,
 }
 
 impl Attention {
@@ -62,11 +65,18 @@ impl Attention {
         self.watched &= !(1 << slot);
     }
 
-    /// Something was completed in a queue of a VM.
+    /// Messages of a VM have gone.
     #[inline]
-    pub(super) fn wrote(&mut self, slot: usize) {
+    pub(super) fn took(&mut self, slot: usize) {
         self.written |= 1 << slot;
         self.active |= 1 << slot;
+    }
+
+    /// A VM has been given a message.
+    #[inline]
+    pub(super) fn gave(&mut self, slot: usize) {
+        self.took(slot);
+        self.unprepared |= 1 << slot;
     }
 }
 
@@ -99,6 +109,20 @@ impl Relay {
             if self.vms[index].as_deref().is_some_and(Vm::has_something) {
                 found(&mut self.attention, &mut self.fairness, index);
             }
+        }
+    }
+
+    /// Looks for the next receive buffer of each VM that has used one, as long as there is nothing else to do: when a message
+    /// comes, it is known where it goes.
+    #[inline]
+    pub(super) fn prepare(&mut self) {
+        for index in bits(self.attention.unprepared) {
+            let vm = self.vms[index].as_deref_mut();
+            let is_ready = vm.is_none_or(|vm| {
+                let Vm { to_guest, account, .. } = vm;
+                to_guest.as_mut().is_none_or(|queue| has_buffer(queue, account))
+            });
+            self.attention.unprepared &= !(u128::from(is_ready) << index);
         }
     }
 
@@ -141,6 +165,7 @@ impl Relay {
     /// Asks these VMs to kick when they have something to send, or buffers for what waits. Returns whether one has.
     fn park(&mut self, idle: u128) -> bool {
         let Relay { attention, fairness, vms, directory, .. } = self;
+        attention.unprepared &= !idle;
         let mut more = false;
         // Who has a message that must not go yet has nothing to tell.
         for index in bits(attention.watched & !attention.sending & idle) {

@@ -24,19 +24,10 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-
+use super::parties::Client;
 use super::policy::{Mode, Reply, Turns, Unsolicited};
 use crate::rpmsg::MAX_PAYLOAD;
-use crate::rpmsg::address::{Session, Slot};
-
-/// An endpoint of a VM that talks to a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Client {
-    pub(super) slot: Slot,
-    pub(super) session: Session,
-    pub(super) address: u32,
-}
+use crate::rpmsg::address::Slot;
 
 /// What is to be done with a message that a VM wants to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,13 +6,15 @@
 
 mod saved;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 use thiserror::Error;
 
-use super::desk::{Client, Desk, Left};
+use super::desk::{Desk, Left};
+use super::parties::Client;
 use super::policy::{Mode, Rule, Slots};
 use super::watch::Watch;
 use crate::rpmsg::address::Slot;
@@ -50,6 +52,8 @@ pub struct Directory {
     by_key: FxHashMap<(ServiceName, u32), usize>,
     /// Services that are there, by address.
     by_address: FxHashMap<u32, usize>,
+    /// What was found there last: messages of one service come one after the other.
+    looked_up: Cell<Option<(u32, usize)>>,
     /// Services with a desk that keeps time.
     timed: Vec<usize>,
     /// Services whose desks may have changed since the journal was written.
@@ -131,6 +135,7 @@ impl Directory {
         service.live = true;
         service.incarnation += 1;
         self.by_address.insert(addr, index);
+        self.looked_up.set(None);
         self.touch(index);
         Ok(true)
     }
@@ -146,6 +151,7 @@ impl Directory {
         let waiting = service.desk.as_mut().map(Desk::close).unwrap_or_default();
         if self.by_address.get(&addr) == Some(&index) {
             self.by_address.remove(&addr);
+            self.looked_up.set(None);
         }
         self.touch(index);
         Some(Withdrawn { name, addr, service: index, waiting })
@@ -160,7 +166,16 @@ impl Directory {
     /// The number of the service at this address, if there is one.
     #[inline]
     pub fn at(&self, addr: u32) -> Option<usize> {
-        self.by_address.get(&addr).copied()
+        match self.looked_up.get() {
+            Some((last, service)) if last == addr => Some(service),
+            _ => self.look_up(addr),
+        }
+    }
+
+    fn look_up(&self, addr: u32) -> Option<usize> {
+        let service = self.by_address.get(&addr).copied()?;
+        self.looked_up.set(Some((addr, service)));
+        Some(service)
     }
 
     /// Numbers that services have had so far: all of them are below this.

@@ -6,11 +6,13 @@ use log::Level;
 
 use super::aliases::Alias;
 use super::counters::Reason;
-use super::desk::{Client, Receiver};
+use super::desk::Receiver;
 use super::fairness::bits;
 use super::journal::Entry;
+use super::parties::{Client, Route};
 use super::policy::Overflow;
 use super::relay::Relay;
+use super::tap::{Way, name_of};
 use super::to_guest::{self, Delivery, deliver};
 use super::vm::Vm;
 use crate::remote::messages::{Arrival, Message};
@@ -31,7 +33,7 @@ impl Relay {
                 None => break,
                 Some(Arrival::Message(message)) => self.route(message, now),
                 Some(Arrival::Malformed(error)) => {
-                    self.malformed += 1;
+                    self.count_malformed();
                     let name = &self.name;
                     self.log
                         .say(Level::Warn, format_args!("remote {name}: malformed message dropped: {error}"));
@@ -56,12 +58,15 @@ impl Relay {
             HostAddress::Guest { slot, session, address } if !self.aliases.is_needed_for_all() => {
                 let Some(vm) = self.vm(slot) else { return self.misdirect(message) };
                 if !vm.account.accepts(session) {
-                    let detail = format_args!("from {src:#x} to {dst:#x}");
+                    let detail = Route { src, dst };
                     let service = self.directory.at(src);
                     self.attention.counted |= 1 << slot.number();
                     if let Some(vm) = self.vm(slot) {
                         vm.account.drop_message(Reason::StaleSession, service, &detail);
                     }
+                    let header = Header { dst: address, ..message.header };
+                    let dropped = Some(Reason::StaleSession);
+                    self.show(slot, service, Message { header, ..message }, dropped);
                     return self.release(message.id);
                 }
                 self.route_to_vm(slot, address, message, now);
@@ -121,8 +126,9 @@ impl Relay {
         match self.vm(slot) {
             Some(vm) if vm.account.is_in(session) => self.hand_to(slot, Some(service), *message),
             Some(vm) => {
-                let detail = format_args!("from {src:#x} to {dst:#x}");
+                let detail = Route { src, dst };
                 vm.account.drop_message(Reason::StaleSession, Some(service), &detail);
+                self.show(slot, Some(service), *message, Some(Reason::StaleSession));
             }
             None => self.count_unwanted(service, "answer to a VM that was removed", src, dst),
         }
@@ -141,9 +147,13 @@ impl Relay {
         if vm.account.waiting.is_empty()
             && !vm.account.view.is_behind(&self.directory)
             && let Vm { to_guest: Some(queue), from_guest: Some(_), account } = vm
-            && deliver(queue, account, &device.inbound, service, message) != Delivery::Later
+            && let delivery = deliver(queue, account, &device.inbound, service, message)
+            && delivery != Delivery::Later
         {
-            self.attention.wrote(index);
+            self.attention.gave(index);
+            if self.tap.is_some() {
+                self.show(slot, service, message, delivery.reason());
+            }
             return;
         }
         self.attention.receiving |= 1 << index;
@@ -159,8 +169,18 @@ impl Relay {
         } else {
             let Header { src, dst, .. } = message.header;
             self.attention.counted |= 1 << index;
-            account.drop_message(Reason::GuestTooSlow, service, &format_args!("from {src:#x} to {dst:#x}"));
+            account.drop_message(Reason::GuestTooSlow, service, &Route { src, dst });
+            self.show(slot, service, message, Some(Reason::GuestTooSlow));
         }
+    }
+
+    /// Shows a message from the remote, whose destination is the guest's own address by now, to whoever captures.
+    #[cold]
+    fn show(&mut self, slot: Slot, service: Option<usize>, message: Message, dropped: Option<Reason>) {
+        let vm = self.vms[usize::from(slot.number())].as_deref();
+        let (Some(tap), Some(device), Some(vm)) = (&mut self.tap, &self.device, vm) else { return };
+        let service = name_of(&self.directory, service);
+        tap.show_inbound(&vm.account, &device.inbound, service, message, dropped);
     }
 
     /// Gives waiting VMs what they have room for. Returns how many messages that were.
@@ -190,7 +210,10 @@ impl Relay {
                 if to_guest::announce(queue, account, announcement) == Delivery::Later {
                     return false;
                 }
-                self.attention.wrote(index);
+                if let Some(tap) = &mut self.tap {
+                    tap.show_announcement(Way::ToGuest, slot, account.session(), announcement);
+                }
+                self.attention.gave(index);
                 if let Some((service, incarnation)) = self.directory.told(&mut account.view, announcement) {
                     self.journal.append(&Entry::Told { slot, service, incarnation });
                 }
@@ -202,10 +225,15 @@ impl Relay {
             return false;
         };
         let service = self.directory.at(message.header.src);
-        if deliver(queue, account, &device.inbound, service, message) == Delivery::Later {
+        let delivery = deliver(queue, account, &device.inbound, service, message);
+        if delivery == Delivery::Later {
             return false;
         }
-        self.attention.wrote(index);
+        if let Some(tap) = &mut self.tap {
+            let service = name_of(&self.directory, service);
+            tap.show_inbound(account, &device.inbound, service, message, delivery.reason());
+        }
+        self.attention.gave(index);
         account.before_news = account.before_news.saturating_sub(1);
         self.journal.append(&Entry::Unheld { slot: account.slot() });
         if let Some(id) = self.held.pop(&mut account.waiting) {
@@ -215,7 +243,7 @@ impl Relay {
     }
 
     fn misdirect(&mut self, message: Message) {
-        self.misdirected += 1;
+        self.count_misdirected();
         let Header { src, dst, .. } = message.header;
         let name = &self.name;
         self.log.say(
@@ -227,7 +255,7 @@ impl Relay {
 
     /// Counts a message of a service that no VM gets.
     fn count_unwanted(&mut self, service: usize, what: &str, src: u32, dst: u32) {
-        self.misdirected += 1;
+        self.count_misdirected();
         let (remote, log) = (&self.name, &mut self.log);
         if let Some((name, _)) = self.directory.name(service) {
             let text =

@@ -12,7 +12,9 @@ use super::fairness::BRIDGE;
 use super::handover::Handover;
 use super::held::Held;
 use super::journal::Entry;
+use super::parties::Route;
 use super::relay::Relay;
+use super::tap::Way;
 use super::vm::Vm;
 use crate::guest::Queue;
 use crate::guest::port::QueueIndex;
@@ -37,9 +39,9 @@ impl Relay {
         if self.vms[place].is_some() {
             return false;
         }
-        vm.account.counters = self.counters_of(slot);
         vm.account.go_on_after(self.sessions[place]);
         let was_there = self.take_up(&mut vm);
+        vm.account.counters.make_room(self.directory.len());
         self.vms[place] = Some(Box::new(vm));
         self.reserve_waiting();
         if was_there && !goes_on {
@@ -52,11 +54,6 @@ impl Relay {
     /// A VM is served no more; its queues have been taken back before.
     pub(super) fn remove_vm(&mut self, slot: Slot) {
         self.end_session(slot);
-        // Whoever is in the slot next begins with nothing.
-        if let Some(vm) = self.vm(slot) {
-            vm.account.counters.clear();
-        }
-        self.commit_all();
         let slot = usize::from(slot.number());
         if let Some(vm) = self.vms[slot].take() {
             self.sessions[slot] = vm.account.session();
@@ -152,6 +149,9 @@ impl Relay {
             let announcement = Announcement { name, addr, kind: AnnouncementKind::Destroy };
             device.outbound.write_payload(&buffer, &announcement.to_bytes());
             device.outbound.send(buffer, announcement.header());
+            if let (Some(tap), HostAddress::Guest { slot, session, .. }) = (&mut self.tap, from_host(addr)) {
+                tap.show_announcement(Way::ToRemote, slot, session, announcement);
+            }
             self.farewells.pop();
             self.journal.change();
             moved += 1;
@@ -258,7 +258,7 @@ impl Relay {
         for _ in 0..device.inbound.count() {
             let Ok(Some(arrival)) = device.inbound.take() else { return };
             let Arrival::Message(message) = arrival else {
-                self.malformed += 1;
+                self.count_malformed();
                 continue;
             };
             let dst = message.header.dst;
@@ -272,10 +272,10 @@ impl Relay {
             match slot.and_then(|slot| self.vms[usize::from(slot.number())].as_deref_mut()) {
                 Some(vm) => {
                     self.attention.counted |= 1 << vm.account.slot().number();
-                    let detail = format_args!("from {:#x} to {dst:#x}", message.header.src);
+                    let detail = Route { src: message.header.src, dst };
                     vm.account.drop_message(Reason::RemoteLost, None, &detail);
                 }
-                None => self.misdirected += 1,
+                None => self.count_misdirected(),
             }
         }
     }

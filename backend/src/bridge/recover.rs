@@ -12,15 +12,14 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
-use super::counters::{Counters, Reason};
-use super::directory::MAX_SERVICES;
+use super::counters::Reason;
 use super::fairness::BRIDGE_OWNER;
 use super::handover::Handover;
 use super::held::Held;
 use super::journal::{Saved, SavedDevice, SavedVm};
 use super::life::Parked;
 use super::policy::{Overflow, VmPolicy};
-use super::relay::{BATCH, Relay};
+use super::relay::Relay;
 use super::vm::Vm;
 use crate::remote::attach::RpmsgVdev;
 use crate::remote::resume::{InUse, Place};
@@ -36,8 +35,6 @@ pub(super) struct Recovered {
     device: Option<SavedDevice>,
     /// VMs that have not been added yet.
     vms: BTreeMap<Slot, SavedVm>,
-    /// What was counted for them.
-    counters: BTreeMap<Slot, Counters>,
     /// Of a remote that is gone: messages of each owner that it had not consumed.
     lost: BTreeMap<u8, u64>,
     /// Until when the guests' rings are waited for; `None` before all VMs are there.
@@ -73,6 +70,8 @@ impl Relay {
             free_aliases,
             farewells: self.farewells.clone(),
             suspended: self.suspended.clone(),
+            strays: self.strays,
+            programs: self.programs,
         }
     }
 
@@ -112,19 +111,9 @@ impl Relay {
         self.farewells = saved.farewells;
         self.suspended = saved.suspended;
         let (device, vms) = (saved.device, saved.vms);
-        // A batch that does not count may have counted for services that it was the first to know of. All that is looked at
-        // now, before anything is committed: nothing of it will ever count.
-        let services = (self.directory.len() + BATCH).min(MAX_SERVICES);
-        let counters = |slot: &Slot| (*slot, Counters::load(&self.journal, *slot, services));
-        let counters = vms.keys().map(counters).collect();
-        let (lost, until) = (BTreeMap::new(), None);
-        self.recovered = Some(Box::new(Recovered { device, vms, counters, lost, until }));
-    }
-
-    /// What was counted for a slot before.
-    pub(super) fn counters_of(&mut self, slot: Slot) -> Counters {
-        let recovered = self.recovered.as_mut().and_then(|recovered| recovered.counters.remove(&slot));
-        recovered.unwrap_or_else(|| Counters::load(&self.journal, slot, self.directory.len()))
+        self.strays = saved.strays;
+        self.programs = saved.programs;
+        self.recovered = Some(Box::new(Recovered { device, vms, lost: BTreeMap::new(), until: None }));
     }
 
     /// The remote core is still the one that was attached to at that time, and its device is at this place.
@@ -190,14 +179,17 @@ impl Relay {
         let Some(recovered) = &mut self.recovered else { return false };
         let Some(mut saved) = recovered.vms.remove(&slot) else { return false };
         let lost = recovered.lost.remove(&slot.number()).unwrap_or(0);
+        let undelivered = match self.device {
+            Some(_) => 0,
+            None => std::mem::take(&mut saved.waiting).len(),
+        };
+        vm.restore(saved, &mut self.held);
         if self.device.is_none() {
-            let undelivered = std::mem::take(&mut saved.waiting).len();
             vm.account.drop_waiting(Reason::RemoteLost, undelivered as u64);
-            saved.before_news = 0;
         }
         let detail = &"messages that the remote core had not consumed";
         vm.account.drop_messages(Reason::RemoteLost, None, lost, detail);
-        vm.restore(saved, &mut self.held);
+        self.attention.counted |= 1 << slot.number();
         if vm.account.is_in_session() {
             self.fairness.add_vm(slot.number().into(), &vm.account.policy);
         }

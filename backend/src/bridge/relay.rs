@@ -15,10 +15,11 @@ use super::directory::Directory;
 use super::fairness::{Fairness, bits};
 use super::handover::{self, Handover};
 use super::held::Held;
-use super::journal::{Block, Entry, Journal, Side};
+use super::journal::{Entry, Journal};
 use super::life::Parked;
 use super::policy::Policy;
 use super::recover::Recovered;
+use super::tap::Tap;
 use super::to_remote::{Passage, Taken};
 use super::vm::Vm;
 use crate::guest::Queue;
@@ -66,14 +67,12 @@ pub(super) struct Relay {
     pub(super) fairness: Fairness,
     /// Whether somebody has something for which there is no buffer of the remote's.
     pub(super) stalled: bool,
-    /// Messages from the remote that were for nobody.
-    pub(super) misdirected: u64,
-    /// Messages from the remote that were none.
-    pub(super) malformed: u64,
+    /// Messages from the remote that were for nobody, and that were none.
+    pub(super) strays: [u64; 2],
+    /// How many of these the journal knows of.
+    logged_strays: [u64; 2],
     /// How often a program has begun to serve the device, with this one.
     pub(super) programs: u64,
-    /// `misdirected` and `malformed` together as the journal has them, and where.
-    noted: (u64, Side),
     /// VMs that wait for a buffer of the remote's.
     pub(super) without_buffer: u128,
     /// How often the remote's doorbell was rung.
@@ -88,6 +87,8 @@ pub(super) struct Relay {
     pub(super) logged: [Cursor; 2],
     /// What is still to come back of what there was before this program.
     pub(super) recovered: Option<Box<Recovered>>,
+    /// Where messages are shown while somebody captures.
+    pub(super) tap: Option<Box<Tap>>,
 }
 
 impl Relay {
@@ -95,14 +96,10 @@ impl Relay {
     pub(super) fn new(name: String, policy: Policy, memory: Option<CarveoutSlice>, now: Instant) -> Self {
         let (journal, saved) = Journal::open(memory);
         let mut relay = Self::empty(name, policy, journal, now);
-        let ([misdirected, malformed, programs], side) = relay.journal.load(Block::Device);
-        (relay.misdirected, relay.malformed) = (misdirected, malformed);
-        relay.programs = programs.wrapping_add(1);
         if let Some(saved) = saved {
             relay.restore(saved, now);
         }
-        // Not what it is, so that this program is noted.
-        relay.noted = (misdirected.wrapping_add(malformed).wrapping_sub(1), side);
+        relay.programs = relay.programs.wrapping_add(1);
         relay.commit();
         relay
     }
@@ -124,10 +121,9 @@ impl Relay {
             attention: Attention::default(),
             fairness: Fairness::new(now),
             stalled: false,
-            misdirected: 0,
-            malformed: 0,
+            strays: [0; 2],
+            logged_strays: [0; 2],
             programs: 0,
-            noted: (0, Side::default()),
             without_buffer: 0,
             rung: 0,
             moved: (false, false),
@@ -136,6 +132,7 @@ impl Relay {
             journal,
             logged: [Cursor::default(); 2],
             recovered: None,
+            tap: None,
         }
     }
 
@@ -191,10 +188,18 @@ impl Relay {
         if let Some(device) = &mut self.device {
             device.inbound.vring().want_interrupts(false);
         }
+        if let Some(tap) = &mut self.tap {
+            tap.at(now);
+        }
         let moved = self.relay_batch(now);
         // Also what was moved before a fault: the guests' rings are sound.
         if moved != Ok(0) || self.attention.written != 0 || self.has_unpublished() {
             self.publish(&mut bell);
+        } else {
+            self.prepare();
+        }
+        if let Some(tap) = &mut self.tap {
+            tap.flush();
         }
         moved
     }
@@ -268,6 +273,7 @@ impl Relay {
             aliases: &mut self.aliases,
             fairness: &mut self.fairness,
             journal: &mut self.journal,
+            tap: self.tap.as_deref_mut(),
             now,
             rights_changed: false,
         };
@@ -306,7 +312,7 @@ impl Relay {
         }
         let rights_changed = passage.rights_changed;
         if moved > 0 {
-            self.attention.wrote(index);
+            self.attention.took(index);
         }
         if rights_changed {
             self.news();
@@ -364,18 +370,22 @@ impl Relay {
             }
             self.logged = [inbound, outbound];
         }
-        for index in bits(self.attention.written) {
-            let Some(vm) = &self.vms[index] else { continue };
+        let counted = std::mem::take(&mut self.attention.counted);
+        for index in bits(self.attention.written | counted) {
+            let Some(vm) = &mut self.vms[index] else { continue };
+            let slot = vm.account.slot();
+            vm.account.counters.log(slot, journal);
             for (number, queue) in [&vm.to_guest, &vm.from_guest].into_iter().enumerate() {
                 if let Some(queue) = queue.as_ref().filter(|queue| queue.is_behind()) {
-                    let slot = vm.account.slot();
                     journal.append(&Entry::Used { slot, queue: number, index: queue.next_index() });
                 }
             }
         }
-        self.directory.log_desks(journal);
-        self.aliases.log(journal);
-        self.note_counters();
+        if self.strays != self.logged_strays {
+            self.log_strays();
+        }
+        self.directory.log_desks(&mut self.journal);
+        self.aliases.log(&mut self.journal);
         if self.journal.wants_all() {
             let saved = self.save();
             self.journal.save(&saved);
@@ -384,21 +394,25 @@ impl Relay {
         }
     }
 
-    /// Has the journal know what was counted, behind everything else that it has to know.
-    #[inline]
-    fn note_counters(&mut self) {
-        let strays = self.misdirected.wrapping_add(self.malformed);
-        if strays != self.noted.0 {
-            self.noted.0 = strays;
-            let figures = [self.misdirected, self.malformed, self.programs];
-            self.journal.note(Block::Device, &mut self.noted.1, figures);
-        }
-        let counted = std::mem::take(&mut self.attention.counted);
-        let counted = if self.journal.wants_all() { u128::MAX } else { self.attention.written | counted };
-        for index in bits(counted) {
-            let Some(Some(vm)) = self.vms.get_mut(index) else { continue };
-            if vm.account.counters.is_ahead() {
-                vm.account.counters.note(vm.account.slot(), &mut self.journal);
+    /// Counts a message from the remote that was for nobody.
+    pub(super) fn count_misdirected(&mut self) {
+        self.strays[0] = self.strays[0].wrapping_add(1);
+    }
+
+    /// Counts a message from the remote that was none.
+    pub(super) fn count_malformed(&mut self) {
+        self.strays[1] = self.strays[1].wrapping_add(1);
+    }
+
+    #[cold]
+    fn log_strays(&mut self) {
+        let logged = std::mem::replace(&mut self.logged_strays, self.strays);
+        for (which, (count, logged)) in self.strays.into_iter().zip(logged).enumerate() {
+            let mut rest = count.wrapping_sub(logged);
+            while rest > 0 {
+                let count = u16::try_from(rest).unwrap_or(u16::MAX);
+                self.journal.append(&Entry::Stray { is_malformed: which == 1, count });
+                rest -= u64::from(count);
             }
         }
     }

@@ -292,7 +292,8 @@ impl Relay {
     }
 
     /// What was counted.
-    pub(super) fn figures(&self, now: Instant) -> DeviceFigures {
+    pub(super) fn figures(&mut self, now: Instant) -> DeviceFigures {
+        self.commit();
         let buffers = self.device.as_ref().map(|device| {
             let to_remote = device.outbound.count();
             let in_flight = u16::try_from(device.outbound.in_flight()).unwrap_or(to_remote);
@@ -302,8 +303,8 @@ impl Relay {
         DeviceFigures {
             name: self.name.clone(),
             buffers,
-            misdirected: self.misdirected,
-            malformed: self.malformed,
+            misdirected: self.strays[0],
+            malformed: self.strays[1],
             worker_restarts: self.programs.saturating_sub(1),
             doorbells_rung: self.rung,
             vms: self.vms.iter().flatten().map(|vm| self.figures_of(&vm.account, now)).collect(),
@@ -311,7 +312,7 @@ impl Relay {
     }
 
     fn figures_of(&self, account: &Account, now: Instant) -> VmFigures {
-        let (slot, counters) = (account.slot().number(), &account.counters);
+        let (slot, counters) = (account.slot().number(), account.counters.figures());
         let services = (0..self.directory.len()).filter_map(|service| {
             let (name, address) = self.directory.name(service)?;
             let counters = counters.service(service);
@@ -324,8 +325,8 @@ impl Relay {
         VmFigures {
             name: account.name.clone(),
             slot,
-            to_remote: counters.to_remote,
-            to_guest: counters.to_guest,
+            to_remote: counters.to_remote(),
+            to_guest: counters.to_guest(),
             subscriptions: counters.subscriptions,
             time_outs: counters.time_outs,
             dropped: dropped.filter(|(_, count)| *count > 0).collect(),

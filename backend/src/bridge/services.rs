@@ -8,6 +8,8 @@ use super::counters::Reason;
 use super::directory::Withdrawn;
 use super::journal::Entry;
 use super::relay::Relay;
+use super::tap::{Seen, Way};
+use super::vm::Vm;
 use crate::remote::messages::Message;
 use crate::rpmsg::address::Slot;
 use crate::rpmsg::{Announcement, AnnouncementKind, Header, MAX_PAYLOAD, ServiceName};
@@ -32,7 +34,7 @@ impl Relay {
                 }
             }
             Err(error) => {
-                self.malformed += 1;
+                self.count_malformed();
                 let remote = &self.name;
                 self.log.say(Level::Warn, format_args!("remote {remote}: announcement dropped: {error}"));
             }
@@ -44,6 +46,9 @@ impl Relay {
         let views = self.vms.iter().flatten().map(|vm| &vm.account.view);
         let before = self.directory.len();
         let announced = self.directory.announce(name, addr, &views);
+        if announced.is_err() {
+            self.count_malformed();
+        }
         let remote = &self.name;
         match announced {
             Ok(true) => {
@@ -51,13 +56,16 @@ impl Relay {
                 if let Some(service) = self.directory.at(addr)
                     && self.directory.is_in_place_of_another(service, before)
                 {
-                    self.vms.iter_mut().flatten().for_each(|vm| vm.account.counters.forget(service));
+                    for Vm { account, .. } in self.vms.iter_mut().flatten().map(Box::as_mut) {
+                        account.counters.log(account.slot(), &mut self.journal);
+                        account.counters.forget(service);
+                    }
+                    self.journal.change();
                 }
                 self.news();
             }
             Ok(false) => {}
             Err(error) => {
-                self.malformed += 1;
                 let text = format_args!("remote {remote}: service {name} left out: {error}");
                 self.log.say(Level::Warn, text);
             }
@@ -104,7 +112,7 @@ impl Relay {
     fn serve_desk(&mut self, service: usize, now: Instant) -> usize {
         let Some(device) = &mut self.device else { return 0 };
         let src = self.aliases.client_of(service);
-        let Some((_, dst)) = self.directory.name(service) else { return 0 };
+        let Some((name, dst)) = self.directory.name(service) else { return 0 };
         let Some(desk) = self.directory.desk(service) else { return 0 };
         let mut moved = 0;
         while let Some(request) = desk.next_request() {
@@ -120,7 +128,16 @@ impl Relay {
             device.outbound.write_payload(&buffer, payload);
             let len = u16::try_from(payload.len()).unwrap_or(0);
             let bytes = payload.len();
-            device.outbound.send(buffer, Header { src, dst, reserved: 0, len, flags: request.flags });
+            let header = Header { src, dst, reserved: 0, len, flags: request.flags };
+            device.outbound.send(buffer, header);
+            if let Some(tap) = &mut self.tap {
+                let (header, session) =
+                    (Header { src: request.client.address, ..header }, request.client.session);
+                let (way, service) = (Way::ToRemote, Some(name));
+                tap.show(Seen { way, slot, session, host: src, header, service, dropped: None }, |target| {
+                    target.copy_from_slice(&payload[..target.len()]);
+                });
+            }
             desk.request_sent(now);
             if let Some(vm) = self.vms[usize::from(slot.number())].as_deref_mut() {
                 vm.account.counters.sent(Some(service), bytes);

@@ -12,13 +12,16 @@ use std::time::{Duration, Instant};
 
 use event_manager::{EventManager, SubscriberOps};
 use log::{debug, error};
+use rustix::event::{EventfdFlags, eventfd};
 use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use super::capture::Capture;
 use super::journal::{State, StateError};
 use super::latency::Latency;
 use super::policy::{Policy, VmPolicy};
 use super::report::{DeviceFigures, DeviceListing};
+use super::tap::{Filter, Shared, Tapping};
 use super::vm::Vm;
 use super::worker::{Worker, run};
 use crate::guest::Queue;
@@ -69,6 +72,20 @@ pub enum BridgeError {
     },
 }
 
+/// Why nothing can be captured.
+#[derive(Debug, Error)]
+pub enum CaptureError {
+    /// Somebody else captures.
+    #[error("expected one capture of a remote at a time, found another that goes on")]
+    Taken,
+    /// The bridge has ended.
+    #[error("expected a remote that is served, found that it is not served any more")]
+    Ended,
+    /// No event descriptor.
+    #[error("cannot create the capture's event descriptor")]
+    Descriptor(#[source] io::Error),
+}
+
 /// What others have the bridge's thread do.
 pub(super) enum Command {
     AddVm(usize, Box<Vm>, bool),
@@ -82,6 +99,8 @@ pub(super) enum Command {
     Inspect,
     List,
     Count,
+    Capture(Tapping),
+    EndCapture,
     Stop,
 }
 
@@ -120,8 +139,9 @@ pub struct Bridge {
     thread: JoinHandle<()>,
 }
 
+/// The way to a bridge's thread.
 #[derive(Clone, Debug)]
-struct Commands {
+pub(super) struct Commands {
     sender: Sender<Request>,
     wake: Arc<EventFd>,
 }
@@ -135,6 +155,11 @@ impl Commands {
             debug!("bridge: {error}; it is awake already");
         }
         answer.recv().ok()
+    }
+
+    /// Nobody captures any more.
+    pub(super) fn end_capture(&self) {
+        self.call(Command::EndCapture);
     }
 }
 
@@ -223,6 +248,22 @@ impl Bridge {
         match self.commands.call(Command::Count) {
             Some(Answer::Counted(figures)) => Some(figures),
             _ => None,
+        }
+    }
+
+    /// Captures messages from now on, until what is returned is dropped.
+    ///
+    /// # Errors
+    /// Another capture that goes on, no descriptor to be had.
+    pub fn capture(&self, filter: Filter) -> Result<Capture, CaptureError> {
+        let doorbell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let shared = Arc::new(Shared::new(doorbell.map_err(|errno| CaptureError::Descriptor(errno.into()))?));
+        let (sender, events) = channel();
+        let tapping = Tapping::new(filter, sender, Arc::clone(&shared));
+        match self.commands.call(Command::Capture(tapping)) {
+            Some(Answer::Done) => Ok(Capture::new(self.commands.clone(), events, shared)),
+            Some(_) => Err(CaptureError::Taken),
+            None => Err(CaptureError::Ended),
         }
     }
 

@@ -22,10 +22,17 @@ pub(super) enum Delivery {
     Dropped,
 }
 
+impl Delivery {
+    /// Why the message was dropped, if it was.
+    pub(super) fn reason(self) -> Option<Reason> {
+        (self == Delivery::Dropped).then_some(Reason::ReceiveBufferTooSmall)
+    }
+}
+
 /// Whether the guest's receive queue has a buffer. A queue that has become unusable is reported, and is empty from
 /// then on.
 #[inline]
-fn has_buffer(queue: &mut Queue, account: &mut Account) -> bool {
+pub(super) fn has_buffer(queue: &mut Queue, account: &mut Account) -> bool {
     let fault = match queue.peek(Direction::ToGuest) {
         Ok(None) => return false,
         Ok(Some(Ok(()))) => return true,
@@ -56,12 +63,8 @@ pub(super) fn deliver(
         account.drop_message(Reason::ReceiveBufferTooSmall, service, &detail);
         return Delivery::Dropped;
     }
-    queue.write_array(Header { reserved: 0, ..message.header }.to_bytes());
-    let mut done = 0;
-    for piece in queue.pieces(HEADER_LEN, len) {
-        inbound.copy_payload(message.id, done, &piece);
-        done += piece.len();
-    }
+    queue.write_head(Header { reserved: 0, ..message.header }.to_bytes());
+    queue.for_each_piece(HEADER_LEN, len, |start, piece| inbound.copy_payload(message.id, start, piece));
     queue.complete(message.header.message_len());
     account.counters.delivered(service, len);
     Delivery::Done
@@ -79,7 +82,7 @@ pub(super) fn announce(queue: &mut Queue, account: &mut Account, announcement: A
         return Delivery::Dropped;
     }
     let header = announcement.header();
-    queue.write_array(header.to_bytes());
+    queue.write_head(header.to_bytes());
     queue.write(HEADER_LEN, &announcement.to_bytes());
     queue.complete(header.message_len());
     Delivery::Done

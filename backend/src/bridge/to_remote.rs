@@ -10,11 +10,13 @@ use log::Level;
 
 use super::aliases::Aliases;
 use super::counters::Reason;
-use super::desk::{Client, Sending};
+use super::desk::Sending;
 use super::directory::Directory;
 use super::fairness::{BRIDGE, BRIDGE_OWNER, Fairness, Verdict};
 use super::journal::{Entry, Journal};
-use super::vm::{Account, GuestService, MAX_ANNOUNCEMENTS};
+use super::parties::{Client, GuestService, Route};
+use super::tap::{Seen, Tap, Way, name_of};
+use super::vm::{Account, MAX_ANNOUNCEMENTS};
 use crate::guest::port::QueueIndex;
 use crate::guest::{Direction, Queue};
 use crate::remote::messages::Outbound;
@@ -44,6 +46,8 @@ pub(super) struct Passage<'a> {
     pub(super) aliases: &'a mut Aliases,
     pub(super) fairness: &'a mut Fairness,
     pub(super) journal: &'a mut Journal,
+    /// Where the message is shown, if somebody captures.
+    pub(super) tap: Option<&'a mut Tap>,
     pub(super) now: Instant,
     /// Set when a message has changed who may see a service.
     pub(super) rights_changed: bool,
@@ -62,7 +66,7 @@ impl Passage<'_> {
                 return Taken::Nothing;
             }
         }
-        let header = Header::from_bytes(&queue.read_array());
+        let header = Header::from_bytes(&queue.read_head());
         if let Err(error) = header.check(queue.chain_len()) {
             return self.refuse(queue, account, Reason::BadHeader, None, &error);
         }
@@ -70,9 +74,9 @@ impl Passage<'_> {
         if dst == NAME_SERVICE_ADDRESS {
             return self.take_announcement(queue, account, header);
         }
-        let way = format_args!("from {src:#x} to {dst:#x}");
+        let route = Route { src, dst };
         if self.outbound.is_none() {
-            return self.refuse(queue, account, Reason::RemoteNotRunning, None, &way);
+            return self.refuse(queue, account, Reason::RemoteNotRunning, None, &route);
         }
         let service = self.directory.at(dst);
         let is_allowed = match service {
@@ -80,7 +84,7 @@ impl Passage<'_> {
             None => account.may_send_unannounced(dst),
         };
         if !is_allowed {
-            return self.refuse(queue, account, Reason::NotAllowed, service, &way);
+            return self.refuse(queue, account, Reason::NotAllowed, service, &route);
         }
         if let Some(service) = service {
             if self.directory.desk(service).is_some() {
@@ -89,11 +93,13 @@ impl Passage<'_> {
             self.directory.watch(service).asked(account.slot(), self.now);
         }
         let host = account.host_address(self.aliases, src).filter(|_| dst != ANY_ADDRESS);
-        let Some(host) = host else { return self.refuse(queue, account, Reason::BadAddress, service, &way) };
-        self.send(queue, account, service, Header { src: host, ..header })
+        let Some(host) = host else {
+            return self.refuse(queue, account, Reason::BadAddress, service, &route);
+        };
+        self.send(queue, account, service, header, host)
     }
 
-    /// Copies the message into a buffer of the remote's, behind this header.
+    /// Copies the message into a buffer of the remote's, behind this header with the sender's host address.
     #[inline]
     fn send(
         &mut self,
@@ -101,6 +107,7 @@ impl Passage<'_> {
         account: &mut Account,
         service: Option<usize>,
         header: Header,
+        host: u32,
     ) -> Taken {
         let len = header.payload_len();
         let slot = usize::from(account.slot().number());
@@ -115,15 +122,33 @@ impl Passage<'_> {
         };
         self.fairness.sent(slot, buffer.id(), len);
         self.journal.append(&Entry::Sent { owner: account.slot().number(), buffer: buffer.id() });
-        let mut done = 0;
-        for piece in queue.pieces(HEADER_LEN, len) {
-            outbound.copy_payload(&buffer, done, &piece);
-            done += piece.len();
+        queue.for_each_piece(HEADER_LEN, len, |start, piece| outbound.copy_payload(&buffer, start, piece));
+        outbound.send(buffer, Header { src: host, reserved: 0, ..header });
+        if self.tap.is_some() {
+            self.show(queue, account, service, header, host, None);
         }
-        outbound.send(buffer, Header { reserved: 0, ..header });
         queue.complete(0);
         account.counters.sent(service, len);
         Taken::Done
+    }
+
+    /// Shows a message of a guest's to whoever captures.
+    #[cold]
+    fn show(
+        &mut self,
+        queue: &Queue,
+        account: &Account,
+        service: Option<usize>,
+        header: Header,
+        host: u32,
+        dropped: Option<Reason>,
+    ) {
+        let Some(tap) = &mut self.tap else { return };
+        let (slot, session) = (account.slot(), account.session());
+        let service = name_of(self.directory, service);
+        tap.show(Seen { way: Way::ToRemote, slot, session, host, header, service, dropped }, |target| {
+            queue.read(HEADER_LEN, target);
+        });
     }
 
     /// A message for a service that VMs cannot simply share.
@@ -139,7 +164,7 @@ impl Passage<'_> {
         match desk.send(client) {
             Sending::Pass => {
                 let src = self.aliases.client_of(service);
-                let taken = self.send(queue, account, Some(service), Header { src, ..header });
+                let taken = self.send(queue, account, Some(service), header, src);
                 if taken == Taken::Done
                     && let Some(desk) = self.directory.desk(service)
                     && desk.sent(client, self.now)
@@ -161,8 +186,8 @@ impl Passage<'_> {
                 self.done_without_buffer(queue, account)
             }
             Sending::Refused => {
-                let way = format_args!("from {:#x} to {:#x}", header.src, header.dst);
-                self.refuse(queue, account, Reason::NotAllowed, Some(service), &way)
+                let route = Route { src: header.src, dst: header.dst };
+                self.refuse(queue, account, Reason::NotAllowed, Some(service), &route)
             }
         }
     }
@@ -194,7 +219,7 @@ impl Passage<'_> {
                 }
                 // A remote that is not there yet is told when it comes.
                 let told = self.outbound.is_some();
-                if told && !self.send_announcement(announcement) {
+                if told && !self.send_announcement(account, announcement) {
                     let _ = self.fairness.may_send(usize::from(account.slot().number()), ANNOUNCEMENT_LEN);
                     return Taken::NotNow;
                 }
@@ -204,7 +229,7 @@ impl Passage<'_> {
             }
             (AnnouncementKind::Destroy, Some(index)) => {
                 let told = account.services[index].told && self.outbound.is_some();
-                if told && !self.send_announcement(announcement) {
+                if told && !self.send_announcement(account, announcement) {
                     let _ = self.fairness.may_send(usize::from(account.slot().number()), ANNOUNCEMENT_LEN);
                     return Taken::NotNow;
                 }
@@ -226,7 +251,7 @@ impl Passage<'_> {
             let GuestService { name, address, told: known } = account.services[index];
             let host = account.host_address(self.aliases, address).filter(|_| !known);
             let Some(addr) = host else { continue };
-            if !self.send_announcement(Announcement { name, addr, kind: AnnouncementKind::Create }) {
+            if !self.send_announcement(account, Announcement { name, addr, kind: AnnouncementKind::Create }) {
                 break;
             }
             let service = GuestService { told: true, ..account.services[index] };
@@ -238,13 +263,16 @@ impl Passage<'_> {
     }
 
     /// Sends a name service message, if the remote is there and has a buffer for it.
-    fn send_announcement(&mut self, announcement: Announcement) -> bool {
+    fn send_announcement(&mut self, account: &Account, announcement: Announcement) -> bool {
         let Some(outbound) = &mut self.outbound else { return false };
         let Some(buffer) = outbound.reserve() else { return false };
         self.fairness.sent(BRIDGE, buffer.id(), ANNOUNCEMENT_LEN);
         self.journal.append(&Entry::Sent { owner: BRIDGE_OWNER, buffer: buffer.id() });
         outbound.write_payload(&buffer, &announcement.to_bytes());
         outbound.send(buffer, announcement.header());
+        if let Some(tap) = &mut self.tap {
+            tap.show_announcement(Way::ToRemote, account.slot(), account.session(), announcement);
+        }
         true
     }
 
@@ -259,6 +287,11 @@ impl Passage<'_> {
         detail: &dyn Display,
     ) -> Taken {
         account.drop_message(reason, service, detail);
+        // Others have no header to be shown.
+        if self.tap.is_some() && !matches!(reason, Reason::BadChain | Reason::BadHeader) {
+            let header = Header::from_bytes(&queue.read_head());
+            self.show(queue, account, service, header, ANY_ADDRESS, Some(reason));
+        }
         self.done_without_buffer(queue, account)
     }
 

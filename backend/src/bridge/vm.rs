@@ -5,12 +5,12 @@ mod saved;
 use std::fs::File;
 
 use log::Level;
-use serde::{Deserialize, Serialize};
 
 use super::aliases::Aliases;
 use super::counters::{Counters, Reason};
 use super::directory::{Directory, View};
 use super::held::Waiting;
+use super::parties::GuestService;
 use super::policy::VmPolicy;
 use super::report::Stalls;
 use crate::causes::Causes;
@@ -19,7 +19,7 @@ use crate::guest::port::QueueIndex;
 use crate::guest::queue::QueueFault;
 use crate::log_limit::LogLimit;
 use crate::rpmsg::address::{Session, Slot, to_host};
-use crate::rpmsg::{ANY_ADDRESS, NAME_SERVICE_ADDRESS, ServiceName, VIRTIO_RPMSG_F_NS};
+use crate::rpmsg::{ANY_ADDRESS, NAME_SERVICE_ADDRESS, VIRTIO_RPMSG_F_NS};
 
 /// Most services that a guest may have announced at a time: what the bridge remembers of it is bounded.
 pub(super) const MAX_ANNOUNCEMENTS: usize = 256;
@@ -65,16 +65,6 @@ pub(super) struct Account {
     log: LogLimit,
     /// For the counts at the end of a connection.
     reports: LogLimit,
-}
-
-/// A service of a guest's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct GuestService {
-    pub(super) name: ServiceName,
-    /// Its address as the guest knows it.
-    pub(super) address: u32,
-    /// Whether the remote has been told.
-    pub(super) told: bool,
 }
 
 impl Vm {
@@ -269,7 +259,7 @@ impl Account {
     /// Logs the counts of the VM, whose front-end is gone. This has a limit of its own, so that nothing that a guest makes
     /// the program say about it keeps back what has become of its messages.
     pub(super) fn report(&mut self) {
-        let text = format_args!("vm {}: front-end gone; so far {}", self.name, self.counters);
+        let text = format_args!("vm {}: front-end gone; so far {}", self.name, self.counters.figures());
         self.reports.say(Level::Info, text);
     }
 

@@ -3,7 +3,8 @@
 //! What it waits for are file descriptors: commands, the guests' kicks, the mailbox, a timer, and what belongs to the
 //! remote's life.
 
-use std::hint;
+mod awake;
+
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
@@ -22,6 +23,7 @@ use super::journal::State;
 use super::latency::Latency;
 use super::policy::Policy;
 use super::relay::Relay;
+use super::tap::Tapping;
 use super::thread::{Answer, Command, Figures, Request};
 use crate::causes::Causes;
 use crate::guest::port::QueueIndex;
@@ -29,22 +31,7 @@ use crate::log_limit::LogLimit;
 use crate::remote::attach::RpmsgVdev;
 use crate::remote::core::{Change, RemoteCore, SavedCore};
 use crate::remote::mailbox::Mailbox;
-use crate::remote::vring::VringFault;
-use crate::remote::watch::Traffic;
 use crate::rpmsg::address::Slot;
-
-/// How long the bridge goes on before it looks at its descriptors, while there is always something to do: what comes that way
-/// can wait as long, and a system call costs as much as some messages.
-const ATTENDED: Duration = Duration::from_micros(100);
-/// How often it looks at VMs that were asked to kick meanwhile.
-const GLANCE: Duration = Duration::from_micros(10);
-/// What a sweep counts for until the clock is read again, in messages, and how many of these it takes.
-const SWEEP_COSTS: usize = 4;
-const CLOCK: usize = 64;
-
-/// How soon a VM that found no buffer at the remote looks again: some firmware (rpmsg-lite) never tells of consumed
-/// buffers.
-const STALL_RETRY: Duration = Duration::from_millis(10);
 
 /// What an event is about: a command, the mailbox, the timer, what the remote's service thread has done, its watchdog, who
 /// counts on it, or from [`TOKEN_QUEUES`] on a queue's kick.
@@ -84,7 +71,12 @@ pub(super) struct Worker {
     latency: Latency,
     /// How often the mailbox was heard.
     heard: u64,
+    /// When VMs that were idle were asked to kick, and when those were looked at that had been asked.
+    parked: Instant,
+    glanced: Instant,
     stop: bool,
+    /// Who captures.
+    tapping: Option<Tapping>,
 }
 
 /// Runs the event loop until the worker is told to stop.
@@ -187,92 +179,11 @@ impl Worker {
             last_moved: None,
             latency: Latency::new(),
             heard: 0,
+            parked: Instant::now(),
+            glanced: Instant::now(),
             stop: false,
+            tapping: None,
         })
-    }
-
-    /// Moves messages until it is time to look at the descriptors. Returns whether everyone has been asked to notify, and
-    /// nothing is left to do: then it is time to wait for them.
-    fn relay_messages(&mut self) -> bool {
-        let start = Instant::now();
-        let (mut now, mut parked, mut glanced) = (start, start, start);
-        let mut done = 0;
-        let may_sleep = loop {
-            let moved = match self.sweep(now) {
-                Ok(moved) => moved,
-                Err(fault) => {
-                    self.ring_broke(fault, now);
-                    break false;
-                }
-            };
-            if moved > 0 {
-                self.last_moved = Some(now);
-                // The clock was read right before.
-                if done == 0 {
-                    self.sample(now);
-                }
-            }
-            done += SWEEP_COSTS + moved;
-            if done < CLOCK && self.last_moved.is_some() {
-                hint::spin_loop();
-                continue;
-            }
-            done = 0;
-            now = Instant::now();
-            if moved == 0 && self.last_moved.is_none_or(|last| now.duration_since(last) >= self.poll) {
-                self.last_moved = None;
-                break !self.relays.iter_mut().any(Relay::rearm);
-            }
-            if now.duration_since(start) >= ATTENDED {
-                break false;
-            }
-            if now.duration_since(parked) >= self.poll {
-                parked = now;
-                self.relays.iter_mut().for_each(Relay::park_idle);
-            }
-            if now.duration_since(glanced) >= GLANCE {
-                glanced = now;
-                self.relays.iter_mut().for_each(Relay::look_at_parked);
-            }
-        };
-        self.look_at_remote(now) && may_sleep
-    }
-
-    /// A sweep that began at this time has moved something.
-    fn sample(&mut self, since: Instant) {
-        let moved = self.relays.iter().map(|relay| relay.moved);
-        let (to_remote, to_guest) = moved.fold((false, false), |all, one| (all.0 | one.0, all.1 | one.1));
-        self.latency.add(since.elapsed(), to_remote, to_guest);
-    }
-
-    /// Looks at the rings of every device. Returns how many messages moved.
-    #[inline]
-    fn sweep(&mut self, now: Instant) -> Result<usize, VringFault> {
-        let mut moved = 0;
-        for relay in &mut self.relays {
-            moved += relay.sweep(now, self.remote.bell())?;
-        }
-        Ok(moved)
-    }
-
-    /// The remote has made a vring unusable.
-    #[cold]
-    fn ring_broke(&mut self, fault: VringFault, now: Instant) {
-        // Zeros in the place of what is gone make a fault of their own; the cause comes first.
-        let change = self.remote.look_at_memory(now).or_else(|| self.remote.fault(now, fault));
-        self.remote_changed(change, now);
-    }
-
-    /// What can be seen of the remote by the messages that have passed, or have not. Returns whether its memory is still there.
-    fn look_at_remote(&mut self, now: Instant) -> bool {
-        let torn = self.remote.look_at_memory(now);
-        let is_there = torn.is_none();
-        self.remote_changed(torn, now);
-        let retry = self.stalled_until.filter(|due| *due > now).unwrap_or(now + STALL_RETRY);
-        self.stalled_until = self.relays.iter().any(|relay| relay.stalled).then_some(retry);
-        let traffic = self.relays.iter_mut().map(Relay::traffic).fold(Traffic::default(), Traffic::and);
-        self.remote.see(traffic, now);
-        is_there
     }
 
     /// The relay of this device of the remote, made if there is none yet.
@@ -283,7 +194,11 @@ impl Worker {
                 number => format!("{} device {number}", self.remote.name()),
             };
             let area = self.state.device(self.relays.len());
-            self.relays.push(Relay::new(name, self.policy.clone(), area, Instant::now()));
+            let mut relay = Relay::new(name, self.policy.clone(), area, Instant::now());
+            if let Some(tapping) = &mut self.tapping {
+                tapping.begin(&mut relay);
+            }
+            self.relays.push(relay);
         }
         &mut self.relays[vdev]
     }
@@ -403,10 +318,14 @@ impl Worker {
     fn carry_out(&mut self, command: Command, ops: &mut EventOps<'_>) -> Answer {
         match command {
             Command::AddVm(vdev, vm, goes_on) => {
-                if self.relay_of(vm.account.slot()).is_some() {
+                let slot = vm.account.slot();
+                if self.relay_of(slot).is_some() {
                     return Answer::Refused;
                 }
                 self.relay(vdev).add_vm(*vm, goes_on);
+                if let Some(tapping) = &mut self.tapping {
+                    tapping.add_vm(&mut self.relays[vdev], slot.number().into());
+                }
             }
             Command::Settle => {
                 let now = Instant::now();
@@ -457,9 +376,18 @@ impl Worker {
             Command::List => return Answer::Listed(self.relays.iter().map(Relay::list).collect()),
             Command::Count => {
                 let now = Instant::now();
-                let devices = self.relays.iter().map(|relay| relay.figures(now)).collect();
+                let devices = self.relays.iter_mut().map(|relay| relay.figures(now)).collect();
                 let (heard, latency) = (self.heard, self.latency.clone());
                 return Answer::Counted(Box::new(Figures { heard, latency, devices }));
+            }
+            Command::Capture(_) if self.tapping.is_some() => return Answer::Refused,
+            Command::Capture(mut tapping) => {
+                self.relays.iter_mut().for_each(|relay| tapping.begin(relay));
+                self.tapping = Some(tapping);
+            }
+            Command::EndCapture => {
+                self.relays.iter_mut().for_each(|relay| relay.tap = None);
+                self.tapping = None;
             }
             Command::Inspect => return Answer::Inspected(self.remote.inspect()),
             Command::Stop => {

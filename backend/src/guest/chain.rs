@@ -202,6 +202,13 @@ impl Chain {
         self.fragments[..self.count].first().filter(|first| first.len() as usize >= len)
     }
 
+    /// The piece that holds the bytes from `start` on, `len` of them, if they are all in the first buffer.
+    #[inline]
+    pub(super) fn only(&self, start: usize, len: usize) -> Option<Fragment> {
+        let first = self.first(start.checked_add(len)?)?;
+        Some(first.skip(u32::try_from(start).ok()?).truncate(u32::try_from(len).ok()?))
+    }
+
     /// Length of all buffers together, in bytes.
     #[inline]
     pub(super) fn len(&self) -> usize {

@@ -144,20 +144,38 @@ impl GuestMemory {
         unsafe { VolatileSlice::new(fragment.pointer, fragment.len as usize) }
     }
 
-    /// The first bytes of a fragment, which must have as many, each read once. The fragment must come from this generation.
+    /// The first 16 bytes of a fragment, which must have as many, each read once: one little-endian word, which stays in
+    /// registers. The fragment must come from this generation.
     #[inline]
-    pub(super) fn read_array<const N: usize>(&self, fragment: &Fragment) -> [u8; N] {
-        assert!(N <= fragment.len as usize, "bytes within the fragment");
-        // SAFETY: checked above; as in `bytes`. An array of bytes needs no alignment, and any bytes are one.
-        unsafe { fragment.pointer.cast::<[u8; N]>().read_volatile() }
+    pub(super) fn read_head(&self, fragment: &Fragment) -> u128 {
+        assert!(fragment.len >= 16, "bytes within the fragment");
+        let words = fragment.pointer.cast::<u64>();
+        if !words.is_aligned() {
+            // SAFETY: checked above; as in `bytes`. An array of bytes needs no alignment, and any bytes are one.
+            return u128::from_le_bytes(unsafe { fragment.pointer.cast::<[u8; 16]>().read_volatile() });
+        }
+        // SAFETY: as above, and aligned.
+        let [low, high] = unsafe { [words.read_volatile(), words.add(1).read_volatile()] };
+        u128::from(u64::from_le(low)) | u128::from(u64::from_le(high)) << 64
     }
 
-    /// Writes the first bytes of a fragment, which must have as many. The fragment must come from this generation.
+    /// Writes the first 16 bytes of a fragment, which must have as many. The fragment must come from this generation.
     #[inline]
-    pub(super) fn write_array<const N: usize>(&self, fragment: &Fragment, bytes: [u8; N]) {
-        assert!(N <= fragment.len as usize, "bytes within the fragment");
-        // SAFETY: as in `read_array`.
-        unsafe { fragment.pointer.cast::<[u8; N]>().write_volatile(bytes) }
+    pub(super) fn write_head(&self, fragment: &Fragment, bytes: [u8; 16]) {
+        assert!(fragment.len >= 16, "bytes within the fragment");
+        let words = fragment.pointer.cast::<u64>();
+        if !words.is_aligned() {
+            // SAFETY: as in `read_head`.
+            return unsafe { fragment.pointer.cast::<[u8; 16]>().write_volatile(bytes) };
+        }
+        let value = u128::from_le_bytes(bytes);
+        #[expect(clippy::cast_possible_truncation, reason = "takes the bytes apart")]
+        let [low, high] = [value as u64, (value >> 64) as u64];
+        // SAFETY: as in `read_head`.
+        unsafe {
+            words.write_volatile(low.to_le());
+            words.add(1).write_volatile(high.to_le());
+        }
     }
 
     /// A table of `len` little-endian fields at `address`; `None` if it is not all in one region or not aligned.

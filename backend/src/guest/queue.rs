@@ -140,6 +140,8 @@ pub struct Queue {
     /// Descriptor of the chain that `peek` has found.
     head: u16,
     chain: Chain,
+    /// Whether that is the next one, and good in this direction.
+    found: Option<Direction>,
     /// Interrupt the guest with the next publish, whatever it says.
     signal_once: bool,
     /// Whether the guest was told to kick.
@@ -187,6 +189,7 @@ impl Queue {
             seen: next,
             head: 0,
             chain: Chain::default(),
+            found: None,
             signal_once: true,
             armed: false,
             broken: false,
@@ -200,6 +203,7 @@ impl Queue {
         if used.wrapping_sub(self.next) <= self.size {
             self.next = used;
             self.seen = used;
+            self.found = None;
             self.publish();
         }
     }
@@ -245,13 +249,17 @@ impl Queue {
         !self.broken && self.avail.load(1) != self.next
     }
 
-    /// Looks at the next chain without taking it; its bytes can then be read or written. `Ok(None)` if there is none.
+    /// Looks at the next chain without taking it; its bytes can then be read or written. `Ok(None)` if there is none. A good
+    /// one is looked at once: whoever looks before there is use for it finds it faster when there is.
     /// A bad chain is reported in the inner result; it is still the next one, to be [completed](Self::complete).
     ///
     /// # Errors
     /// A ring in a state from which no chain can be taken. It is reported once; from then on the queue is empty.
     #[inline]
     pub fn peek(&mut self, direction: Direction) -> Result<Option<Result<(), ChainError>>, QueueFault> {
+        if self.found == Some(direction) {
+            return Ok(Some(Ok(())));
+        }
         if self.broken {
             return Ok(None);
         }
@@ -269,17 +277,27 @@ impl Queue {
             }
             self.seen = found;
         }
-        let head = u16::from_le(self.avail.read(2 + usize::from(self.next % self.size)));
+        let head = u16::from_le(self.avail.read(2 + self.entry()));
         if head >= self.size {
             return Err(self.broken_by(QueueFault::Head { found: head, size: self.size }));
         }
         self.head = head;
-        Ok(Some(self.chain.walk(&self.descriptors, head, self.size, direction)))
+        let chain = self.chain.walk(&self.descriptors, head, self.size, direction);
+        self.found = chain.is_ok().then_some(direction);
+        Ok(Some(chain))
+    }
+
+    /// Entry of the rings that comes next.
+    #[inline]
+    fn entry(&self) -> usize {
+        // The size is a power of two.
+        usize::from(self.next & (self.size - 1))
     }
 
     /// Takes nothing any more until the driver sets the queue up anew.
     pub fn broken_by(&mut self, fault: QueueFault) -> QueueFault {
         self.broken = true;
+        self.found = None;
         fault
     }
 
@@ -302,37 +320,61 @@ impl Queue {
     /// The pieces of guest memory that hold the chain's bytes from `start` on, `len` bytes in all (fewer if the
     /// chain ends before).
     #[inline]
-    pub fn pieces(&self, start: usize, len: usize) -> impl Iterator<Item = VolatileSlice<'_>> {
+    pub(super) fn pieces(&self, start: usize, len: usize) -> impl Iterator<Item = VolatileSlice<'_>> {
         let memory = self.descriptors.memory();
         self.chain.pieces(start, len).map(|fragment| memory.bytes(&fragment))
     }
 
-    /// The chain's first bytes, each read once; zeros where it has fewer.
+    /// Calls `copy` with each of these pieces, and where in the `len` bytes it begins. Nearly always there is one.
     #[inline]
-    pub fn read_array<const N: usize>(&self) -> [u8; N] {
-        let Some(first) = self.chain.first(N) else {
-            let mut bytes = [0; N];
-            self.read(0, &mut bytes);
-            return bytes;
-        };
-        #[cfg(test)]
-        crate::copied::add(N);
-        self.descriptors.memory().read_array(first)
+    pub fn for_each_piece(&self, start: usize, len: usize, mut copy: impl FnMut(usize, &VolatileSlice<'_>)) {
+        if let Some(piece) = self.chain.only(start, len) {
+            if len > 0 {
+                copy(0, &self.descriptors.memory().bytes(&piece));
+            }
+            return;
+        }
+        let mut done = 0;
+        for piece in self.pieces(start, len) {
+            copy(done, &piece);
+            done += piece.len();
+        }
     }
 
-    /// Writes the chain's first bytes, for as many of which there must be room.
+    /// The chain's first 16 bytes, each read once; zeros where it has fewer.
     #[inline]
-    pub fn write_array<const N: usize>(&self, bytes: [u8; N]) {
-        let Some(first) = self.chain.first(N) else {
+    pub fn read_head(&self) -> [u8; 16] {
+        let head = match self.chain.first(16) {
+            Some(first) => {
+                #[cfg(test)]
+                crate::copied::add(16);
+                self.descriptors.memory().read_head(first)
+            }
+            None => self.gather_head(),
+        };
+        head.to_le_bytes()
+    }
+
+    #[cold]
+    fn gather_head(&self) -> u128 {
+        let mut bytes = [0; 16];
+        self.read(0, &mut bytes);
+        u128::from_le_bytes(bytes)
+    }
+
+    /// Writes the chain's first 16 bytes, for as many of which there must be room.
+    #[inline]
+    pub fn write_head(&self, bytes: [u8; 16]) {
+        let Some(first) = self.chain.first(16) else {
             self.write(0, &bytes);
             return;
         };
         #[cfg(test)]
         {
             crate::crash::point();
-            crate::copied::add(N);
+            crate::copied::add(16);
         }
-        self.descriptors.memory().write_array(first, bytes);
+        self.descriptors.memory().write_head(first, bytes);
     }
 
     /// Copies the chain's bytes from `start` on, each read once. Returns how many there were.
@@ -368,8 +410,9 @@ impl Queue {
     pub fn complete(&mut self, written: u32) {
         debug_assert_ne!(self.next, self.seen, "a chain was found");
         let element = [u32::from(self.head).to_le(), written.to_le()];
-        self.used_elements.write(usize::from(self.next % self.size), element);
+        self.used_elements.write(self.entry(), element);
         self.next = self.next.wrapping_add(1);
+        self.found = None;
     }
 
     /// Makes everything completed visible to the guest and interrupts it if it wants that.

@@ -113,6 +113,52 @@ fn a_queue_goes_on_at_its_used_index_whatever_the_front_end_says() {
 }
 
 #[test]
+fn the_head_of_a_chain_is_read_and_written_wherever_it_is() {
+    let bytes: [u8; 16] = std::array::from_fn(|at| u8::try_from(at + 1).unwrap());
+    for (offset, first) in (0..9).flat_map(|offset| [(offset, 16), (offset, 5), (offset, 40)]) {
+        let ram = Ram::new();
+        let mut queue = ram.queue(false);
+        for (head, flags) in [(0, 0), (2, WRITE)] {
+            let start = BUFFERS + 0x1000 * u64::from(head) + offset;
+            ram.descriptor(DESCRIPTORS, head, start, first, flags | NEXT, head + 1);
+            ram.descriptor(DESCRIPTORS, head + 1, start + u64::from(first), 40, flags, 0);
+        }
+        ram.make_available(&[0, 2]);
+        ram.write(bytes, BUFFERS + offset);
+
+        queue.peek(Direction::FromGuest).unwrap().unwrap().unwrap();
+        assert_eq!(queue.read_head(), bytes);
+        queue.complete(0);
+        queue.peek(Direction::ToGuest).unwrap().unwrap().unwrap();
+        queue.write_head(bytes);
+
+        assert_eq!(ram.read::<[u8; 16]>(BUFFERS + 0x2000 + offset), bytes);
+        assert_eq!(ram.read::<u8>(BUFFERS + 0x2000 + offset + 16), 0);
+    }
+}
+
+#[test]
+fn a_good_chain_is_looked_at_once_and_a_bad_one_again() {
+    let ram = Ram::new();
+    let mut queue = ram.queue(false);
+    ram.descriptor(DESCRIPTORS, 0, BUFFERS, 16, WRITE, 0);
+    ram.descriptor(DESCRIPTORS, 1, END, 16, WRITE, 0);
+    ram.make_available(&[0, 1]);
+    let mut look = |direction| (queue.peek(direction).unwrap().unwrap().is_ok(), queue.chain_len());
+    assert_eq!(look(Direction::ToGuest), (true, 16));
+    ram.descriptor(DESCRIPTORS, 0, BUFFERS, 32, 0, 0);
+    assert_eq!(look(Direction::ToGuest), (true, 16));
+    assert_eq!(look(Direction::FromGuest), (true, 32));
+
+    queue.complete(0);
+
+    let mut look = || queue.peek(Direction::ToGuest).unwrap().unwrap().is_ok();
+    assert!(!look());
+    ram.descriptor(DESCRIPTORS, 1, BUFFERS, 16, WRITE, 0);
+    assert!(look());
+}
+
+#[test]
 fn a_ring_that_was_never_used_is_told_from_one_that_has_wrapped() {
     let ram = Ram::new();
     assert!(ram.queue(false).is_fresh());

@@ -3,6 +3,7 @@
 //! It follows the conventions for vhost-user back-ends of QEMU's `docs/interop/vhost-user.rst`: `--socket-path`, `--fd`,
 //! `--print-capabilities`.
 
+pub(super) mod capture;
 mod remote;
 mod stats;
 #[cfg(test)]
@@ -16,12 +17,14 @@ use clap::{Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 
 use self::{
+    capture::Capture,
     remote::RemoteCommand,
     stats::Show,
     top::TopArguments,
     vm::{To, VmCommand},
 };
 use super::{
+    capture::client::CaptureCall,
     config::{self, ConfigError, Sources},
     control::{Request, client::Call},
     events::Recorded,
@@ -119,6 +122,8 @@ enum Command {
         #[command(subcommand)]
         command: RemoteCommand,
     },
+    /// Capture messages of a running program, over its control socket, until Ctrl-C: pcapng for Wireshark
+    Capture(Capture),
 }
 
 /// Least severe messages that are logged.
@@ -149,6 +154,8 @@ pub enum Action {
     Call(Call),
     /// Show what a running program counts as it goes on.
     Top(Top),
+    /// Capture messages of a running program.
+    Capture(CaptureCall),
 }
 
 /// The value of `--fd`.
@@ -272,6 +279,7 @@ impl Cli {
                 return Ok(Action::Call(Call { control, request: Request::Upgrade, json }));
             }
             Some(Command::Remote { command }) => return Ok(Action::Call(command.into())),
+            Some(Command::Capture(capture)) => return Ok(Action::Capture(capture.into())),
             None => {}
         }
         if let Some(file) = self.config {

@@ -21,8 +21,8 @@ pub(super) use self::{
         Events, Latencies, Listing, Percentiles, RemoteListing, RemoteStats, Stats, events as printed, time,
     },
     protocol::{
-        AllRemotes, AllVms, Code, OneRemote, OneVm, Refusal, RemoteReport, RemoteRequest, Request,
-        TableReport, TraceReport, Traces, VmReport,
+        AllRemotes, AllVms, CaptureRequest, Captured, Code, OneRemote, OneVm, Refusal, RemoteReport,
+        RemoteRequest, Request, TableReport, TraceReport, Traces, VmReport,
     },
-    server::{Control, Outcome},
+    server::{Control, Done, Outcome, Stream},
 };

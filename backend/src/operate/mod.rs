@@ -9,6 +9,7 @@
 //! | [`config`] | TOML file to [`plan::Plan`]; the reference of its keys is `backend/docs/configuration.md` |
 //! | [`device_tree`] | what a board's device tree says about its remote core |
 //! | [`control`] | the control socket: its protocol, the program's side and the side of `vm add` |
+//! | [`capture`] | captures of messages: their format, the program's side and the side of `capture` |
 //! | [`plan`] | remotes, their memory, VMs, their sockets and slots; prints itself for `check`, and what of it is not on the host |
 //! | [`keep`] | what the keeper process does: sockets, and the worker's requests |
 //! | [`work`] | what the worker process does: starts what the plan says, waits for the end, and ends it in order |
@@ -25,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 pub mod activation;
+pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -4,13 +4,16 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::capture::stream;
 use super::control::{
-    AllRemotes, AllVms, Code, Events, Latencies, Listing, OneRemote, OneVm, Outcome, Refusal, RemoteListing,
-    RemoteReport, RemoteRequest, RemoteStats, Request, Stats, TableReport, TraceReport, Traces,
+    AllRemotes, AllVms, CaptureRequest, Captured, Code, Done, Events, Latencies, Listing, OneRemote, OneVm,
+    Outcome, Refusal, RemoteListing, RemoteReport, RemoteRequest, RemoteStats, Request, Stats, TableReport,
+    TraceReport, Traces,
 };
 use super::events;
 use super::vms::{AddError, Vms, report};
-use crate::bridge::Bridge;
+use crate::bridge::tap::Filter;
+use crate::bridge::{Bridge, CaptureError};
 use crate::causes::Causes;
 use crate::remote::attach::read_table;
 use crate::remote::core::Order;
@@ -18,6 +21,7 @@ use crate::remote::layout::Layout;
 use crate::remote::memory::Carveouts;
 use crate::remote::resource_table::ResourceTable;
 use crate::remote::trace::TraceBuffer;
+use crate::rpmsg::{BUFFER_SIZE, HEADER_LEN, ServiceName};
 
 /// Carries out a request.
 pub(super) fn handle(vms: &Vms, request: Request) -> Outcome {
@@ -50,15 +54,49 @@ pub(super) fn handle(vms: &Vms, request: Request) -> Outcome {
         Request::Stats => result(&stats(vms)),
         Request::Events => result(&Events { events: events::recorded() }),
         Request::ListRemotes => result(&AllRemotes { remotes: vms.remotes() }),
-        Request::Remote { name, order } => {
-            vms.with_remote(&name, |bridge| remote(&name, bridge, order)).unwrap_or_else(|| {
-                let known: Vec<_> = vms.remotes().into_iter().map(|remote| remote.name).collect();
-                let message = format!(
-                    "key name: expected the name of a remote, of which there are: {}, found {name:?}",
-                    known.join(", ")
-                );
-                Err(Refusal::new(Code::NotFound, message))
-            })
+        Request::Capture(request) => capture(vms, request),
+        Request::Remote { name, order } => vms
+            .with_remote(&name, |bridge| remote(&name, bridge, order))
+            .unwrap_or_else(|| Err(no_remote(vms, "name", &format!("{name:?}")))),
+    }
+}
+
+/// Begins a capture.
+fn capture(vms: &Vms, request: CaptureRequest) -> Outcome {
+    let CaptureRequest { remote, vms: names, services, snap_length } = request;
+    let remote = match (remote, &vms.remotes()[..]) {
+        (Some(remote), _) => remote,
+        (None, [only]) => only.name.clone(),
+        (None, _) => return Err(no_remote(vms, "remote", "nothing")),
+    };
+    let mut slots = if names.is_empty() { u128::MAX } else { 0 };
+    for name in names {
+        let known = vms.list();
+        let at_remote = known.iter().filter(|vm| vm.remote == remote);
+        let Some(vm) = at_remote.clone().find(|vm| vm.name == name) else {
+            let known: Vec<_> = at_remote.map(|vm| vm.name.as_str()).collect();
+            let message = format!(
+                "key vms: expected names of VMs at remote {remote}, of which there are: {}, found {name:?}",
+                known.join(", ")
+            );
+            return Err(Refusal::new(Code::NotFound, message));
+        };
+        slots |= 1 << vm.slot;
+    }
+    let services = services.iter().map(|name| ServiceName::new(name)).collect::<Result<_, _>>();
+    let services = services.map_err(|error| Refusal::new(Code::Request, format!("key services: {error}")))?;
+    let snap_length = snap_length.and_then(|length| usize::try_from(length).ok()).unwrap_or(BUFFER_SIZE);
+    let snap_length = snap_length.clamp(HEADER_LEN, BUFFER_SIZE);
+    let filter = Filter { slots, services, snap_length };
+    match vms.with_remote(&remote, |bridge| bridge.capture(filter)) {
+        None => Err(no_remote(vms, "remote", &format!("{remote:?}"))),
+        Some(Err(error)) => {
+            let code = if matches!(error, CaptureError::Taken) { Code::Busy } else { Code::Failed };
+            Err(Refusal::new(code, format!("remote {remote}: {}", Causes(&error))))
+        }
+        Some(Ok(capture)) => {
+            let stream = stream(&remote, snap_length, capture);
+            Ok(Done::Stream(value(&Captured { remote })?, stream))
         }
     }
 }
@@ -85,6 +123,14 @@ fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     let nanoseconds = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec);
     u64::try_from(nanoseconds).unwrap_or(u64::MAX)
+}
+
+fn no_remote(vms: &Vms, key: &str, found: &str) -> Refusal {
+    let known: Vec<_> = vms.remotes().into_iter().map(|remote| remote.name).collect();
+    let known = known.join(", ");
+    let message =
+        format!("key {key}: expected the name of a remote, of which there are: {known}, found {found}");
+    Refusal::new(Code::NotFound, message)
 }
 
 /// Carries out a request about a remote.
@@ -135,6 +181,10 @@ fn table_of(name: &str, bridge: &Bridge) -> Result<(ResourceTable, Carveouts), R
 }
 
 fn result(result: &impl Serialize) -> Outcome {
+    value(result).map(Done::Reply)
+}
+
+fn value(result: &impl Serialize) -> Result<Value, Refusal> {
     serde_json::to_value(result).map_err(|error| Refusal::new(Code::Failed, error.to_string()))
 }
 

@@ -17,26 +17,26 @@
 //! The service thread has one thing to do at a time. What is ordered meanwhile is remembered, and done next.
 
 mod change;
+mod mailbox;
 mod order;
 mod recover;
 mod saved;
 mod seek;
 
-use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use log::{Level, debug, warn};
+use log::{Level, warn};
 
 use self::saved::Memory;
 use super::attach::Attachment;
 use super::chores::Chores;
-use super::config::{MailboxConfig, RemoteConfig};
+use super::config::RemoteConfig;
 use super::host::{Direct, Host};
 use super::link::Mapped;
-use super::mailbox::{Mailbox, Request, Signals};
+use super::mailbox::{Mailbox, Request};
 use super::presence::Presence;
 use super::recovery::{Crashes, RecoveryPolicy};
 use super::vring::VringFault;
@@ -217,23 +217,6 @@ impl RemoteCore {
         }
     }
 
-    /// The mailbox, to wait for its signals; another one after every new connection.
-    pub fn mailbox(&self) -> Option<&dyn Mailbox> {
-        self.mailbox.as_deref()
-    }
-
-    /// The mailbox that was closed, to stop waiting for it before its descriptor is closed too.
-    pub fn take_retired_mailbox(&mut self) -> Option<Box<dyn Mailbox>> {
-        self.retired.take()
-    }
-
-    /// The mailbox to kick, while the core is attached.
-    #[inline]
-    pub fn bell(&mut self) -> Option<&mut dyn Mailbox> {
-        let mailbox = self.mailbox.as_mut().filter(|_| self.attachment.is_some() && !self.is_cut_off)?;
-        Some(mailbox.as_mut())
-    }
-
     /// What becomes readable when the service thread has done something; none before it has had anything to do.
     pub fn chores(&self) -> Option<RawFd> {
         self.chores.as_ref().map(Chores::descriptor)
@@ -260,11 +243,6 @@ impl RemoteCore {
         [phase, retry, self.watch.due()].into_iter().flatten().min()
     }
 
-    /// Signals without a meaning that were received and ignored.
-    pub fn unknown_signals(&self) -> u64 {
-        self.unknown_signals
-    }
-
     /// What can be seen of the core now.
     #[inline]
     pub fn see(&mut self, traffic: Traffic, now: Instant) {
@@ -283,43 +261,6 @@ impl RemoteCore {
         self.retire_mailbox();
         self.retry(now, 0);
         self.lose(now, Loss::Torn)
-    }
-
-    /// Takes what the mailbox has received, and sends what waits for the socket.
-    pub fn on_mailbox(&mut self, now: Instant) -> Option<Change> {
-        let mailbox = self.mailbox.as_mut()?;
-        let mut signals = Signals::default();
-        mailbox.flush(now);
-        let received = mailbox.receive(&mut signals);
-        self.unknown_signals += signals.unknown;
-        if let Err(error) = received {
-            debug!("remote {}: {error}", self.config.name);
-            return self.mailbox_closed(now);
-        }
-        let has_crashed = signals.crashed && !signals.recovered;
-        if signals.shut_down && matches!(self.phase, Phase::Ending(_)) {
-            self.switch_off(now);
-            return None;
-        }
-        if !matches!(self.phase, Phase::Up) {
-            self.was_ready = (self.was_ready || signals.ready) && !has_crashed;
-            return None;
-        }
-        let has_answered = signals.echo || signals.running;
-        if has_answered {
-            self.watch.answered();
-        }
-        if has_crashed {
-            return self.lose(now, Loss::Crashed);
-        }
-        if signals.ready {
-            return self.ready(now);
-        }
-        let is_there = signals.running || self.is_silent && signals.echo;
-        if is_there && (self.attachment.is_none() || self.is_cut_off) {
-            return self.attach_running(now);
-        }
-        None
     }
 
     /// Does what is due: starts, connects, asks, or attaches to a core that does not answer.
@@ -395,28 +336,6 @@ impl RemoteCore {
         Some(self.cut_off(loss))
     }
 
-    /// The remote has booted.
-    fn ready(&mut self, now: Instant) -> Option<Change> {
-        if mem::take(&mut self.expects_ready)
-            && self.attachment.as_ref().is_some_and(|attachment| !attachment.is_overwritten())
-        {
-            return None;
-        }
-        let had = self.forget();
-        // Firmware whose table was put there by a loader starts with what its last run has left in it.
-        if let Some(former) = self.former.take().filter(Attachment::is_untouched) {
-            former.detach();
-        }
-        if had {
-            let verdict = self.crashes.another(&self.config.recovery, now);
-            if let Some(change) = self.leave_alone(verdict, Loss::LeftAlone) {
-                return Some(change);
-            }
-            return Some(self.succeed(now));
-        }
-        self.attach(now).map(Change::Attached)
-    }
-
     /// The core that was attached has a successor. It is attached to when the bridge has let go of the old vrings, which
     /// are cleared then.
     fn succeed(&mut self, now: Instant) -> Change {
@@ -431,44 +350,6 @@ impl RemoteCore {
         self.is_cut_off = true;
         self.tell_others();
         Change::CutOff(loss)
-    }
-
-    /// Keeps the mailbox until nobody waits for it any more.
-    fn retire_mailbox(&mut self) {
-        let mut mailbox = self.mailbox.take();
-        if let Some(mailbox) = &mut mailbox {
-            mailbox.hang_up();
-        }
-        // Where one is kept already, this one was opened since, and nobody has begun to wait for it.
-        if self.retired.is_none() {
-            self.retired = mailbox;
-        }
-    }
-
-    fn mailbox_closed(&mut self, now: Instant) -> Option<Change> {
-        self.retire_mailbox();
-        self.is_silent = false;
-        if !matches!(self.phase, Phase::Up) {
-            return None;
-        }
-        let is_for_good = matches!(self.config.mailbox, MailboxConfig::Stream(_));
-        if is_for_good {
-            self.timer = None;
-        } else {
-            self.retry(now, 0);
-        }
-        let is_ours = self.config.boot.is_some() && self.config.recovery.policy == RecoveryPolicy::Reboot;
-        if is_ours {
-            return self.lose(now, Loss::Closed);
-        }
-        if self.attachment.is_none() || self.is_cut_off {
-            return None;
-        }
-        if is_for_good {
-            self.forget();
-            return Some(Change::Lost(Loss::Closed));
-        }
-        Some(self.cut_off(Loss::Closed))
     }
 
     /// Forgets what was attached. Returns whether something was.

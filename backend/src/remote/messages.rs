@@ -125,6 +125,12 @@ impl Inbound {
         }))
     }
 
+    /// The header in a buffer as it is now. For people to look at: what is to be relied on was [taken](Self::take) with the
+    /// message.
+    pub fn header_of(&self, id: u16) -> Header {
+        Header::from_bytes(&self.buffers.memory.read_bytes(self.buffers.offset(id, 0, HEADER_LEN)))
+    }
+
     /// Copies payload bytes from `start` on into the whole of `target`.
     #[inline]
     pub fn copy_payload(&self, id: u16, start: usize, target: &VolatileSlice<'_>) {

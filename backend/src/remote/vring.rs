@@ -77,6 +77,13 @@ impl VringLayout {
         self.num
     }
 
+    /// Entry of a ring that an index stands for.
+    #[inline]
+    fn entry(self, index: u16) -> usize {
+        // There are a power of two.
+        usize::from(index & (self.num - 1))
+    }
+
     /// Size of the whole block in bytes (`vring_size`).
     pub fn size(self) -> usize {
         self.size
@@ -237,7 +244,7 @@ impl Vring {
         assert!(!*with_remote, "descriptor given twice");
         *with_remote = true;
         self.held += 1;
-        let entry = usize::from(self.next_avail % self.layout.num);
+        let entry = self.layout.entry(self.next_avail);
         self.memory.write_u16(self.layout.avail + 4 + 2 * entry, id);
         self.next_avail = self.next_avail.wrapping_add(1);
     }
@@ -280,7 +287,7 @@ impl Vring {
                 after_observe();
                 self.seen_used = index;
             }
-            let entry = self.layout.used + 4 + 8 * usize::from(self.next_used % self.layout.num);
+            let entry = self.layout.used + 4 + 8 * self.layout.entry(self.next_used);
             let (id, len) = (self.memory.read_u32(entry), self.memory.read_u32(entry + 4));
             self.next_used = self.next_used.wrapping_add(1);
             if let Ok(id) = u16::try_from(id)

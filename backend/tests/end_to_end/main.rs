@@ -5,6 +5,7 @@
 mod harness;
 
 mod bad_input;
+mod capture;
 mod control;
 mod echo;
 mod exactly_once;

@@ -13,8 +13,8 @@ const HERE: u32 = 1024;
 /// Messages of a test.
 const MESSAGES: u64 = 200;
 
-fn rig(poll_us: &str) -> Rig {
-    let mut rig = Rig::prepare(Plan::default());
+fn rig(vms: u8, poll_us: &str) -> Rig {
+    let mut rig = Rig::prepare(Plan { vms, ..Plan::default() });
     rig.start_core();
     rig.start_program_with(&["--poll-us", poll_us]);
     rig
@@ -43,7 +43,7 @@ fn bridge_state(process: i32) -> Option<char> {
 #[test]
 fn a_program_sleeps_and_wakes_however_long_it_looks_for_more() {
     for poll_us in ["0", "50", "200000"] {
-        let mut rig = rig(poll_us);
+        let mut rig = rig(1, poll_us);
         let mut guest = rig.guest(0);
         let echo = guest.wait_service("rpmsg-raw");
         for _ in 0..3 {
@@ -55,7 +55,7 @@ fn a_program_sleeps_and_wakes_however_long_it_looks_for_more() {
 
 #[test]
 fn a_guest_whose_messages_are_looked_for_is_spared_its_kicks() {
-    let rig = rig("1000000");
+    let rig = rig(1, "1000000");
     let mut guest = rig.guest(0);
     let echo = guest.wait_service("rpmsg-raw");
     guest.echo(HERE, echo, b"wakes it");
@@ -65,6 +65,23 @@ fn a_guest_whose_messages_are_looked_for_is_spared_its_kicks() {
 
     let kicks = guest.rings()[TX].kicks() - before;
     assert!(kicks < MESSAGES / 2, "{kicks} kicks for {MESSAGES} messages");
+}
+
+#[test]
+fn a_guest_that_is_idle_is_asked_to_kick_while_another_keeps_the_program_awake() {
+    // Longer than the program goes without a look at its descriptors.
+    let rig = rig(2, "5000");
+    let [mut busy, mut idle] = [0, 1].map(|vm| rig.guest(vm));
+    let echo = busy.wait_service("rpmsg-raw");
+    idle.wait_service("rpmsg-raw");
+    idle.echo(HERE, echo, b"the last for now");
+
+    let begin = Instant::now();
+    while !idle.rings()[TX].is_asked_to_kick() {
+        busy.echo(HERE, echo, b"keeps it awake");
+        assert!(begin.elapsed() < PATIENCE, "stuck: the idle guest is never asked to kick");
+    }
+    idle.echo(HERE, echo, b"after a kick");
 }
 
 #[test]

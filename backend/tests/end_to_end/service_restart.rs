@@ -90,5 +90,8 @@ fn two_programs_do_not_share_a_directory() {
     let text = std::fs::read_to_string(rig.config_path()).unwrap().replace("vm0.sock", "other.sock");
     std::fs::write(&config, text).unwrap();
     let said = crate::harness::program::Program::failing(["--config".as_ref(), config.as_os_str()]);
-    assert!(said.contains("core.state: expected one that can be created"), "{said}");
+    assert!(
+        said.contains("expected one that can be created or opened, and that no other program has locked"),
+        "{said}"
+    );
 }

@@ -143,10 +143,21 @@ impl Process {
     /// The same for the line in which the text occurs for the `nth` time, from 1.
     pub fn wait_log_again(&self, text: &str, nth: usize) -> String {
         let what = format!("{text:?} ({nth}.) in the log of {}", self.name);
-        let line = self
-            .stderr
-            .wait(&what, |said| said.lines.iter().filter(|line| line.contains(text)).nth(nth - 1).cloned());
-        line.unwrap_or_else(|| panic!("{} ended without {what}", self.name))
+        let (mut next, mut line) = (0, String::new());
+        for _ in 0..nth {
+            (next, line) = self.wait_line(next, &what, |line| line.contains(text));
+        }
+        line
+    }
+
+    /// Waits until it has written a line to stderr that `is_it`, from the line numbered `from` on. Returns the number of the
+    /// one behind it, and the line.
+    pub fn wait_line(&self, from: usize, what: &str, is_it: impl Fn(&str) -> bool) -> (usize, String) {
+        let found = self.stderr.wait(what, |said| {
+            let at = from + said.lines.iter().skip(from).position(|line| is_it(line))?;
+            Some((at + 1, said.lines[at].clone()))
+        });
+        found.unwrap_or_else(|| panic!("{} ended without {what}", self.name))
     }
 
     /// All it has written to stdout.

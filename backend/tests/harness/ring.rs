@@ -285,8 +285,7 @@ impl DriverRing {
         let old = self.avail_idx.wrapping_sub(self.added);
         let added = std::mem::take(&mut self.added);
         let wanted = if self.event_idx {
-            let avail_event =
-                self.ram.load(self.place.used + 4 + 8 * u64::from(self.place.size), Ordering::Relaxed);
+            let avail_event = self.avail_event();
             // vring_need_event() of include/uapi/linux/virtio_ring.h
             self.avail_idx.wrapping_sub(avail_event).wrapping_sub(1) < added && self.avail_idx != old
         } else {
@@ -295,6 +294,19 @@ impl DriverRing {
         if wanted {
             self.force_kick();
         }
+    }
+
+    /// Whether the device wants to hear of the next chain.
+    pub fn is_asked_to_kick(&self) -> bool {
+        if self.event_idx {
+            self.avail_event() == self.avail_idx
+        } else {
+            self.ram.load(self.place.used, Ordering::Relaxed) & SUPPRESS == 0
+        }
+    }
+
+    fn avail_event(&self) -> u16 {
+        self.ram.load(self.place.used + 4 + 8 * u64::from(self.place.size), Ordering::Relaxed)
     }
 
     /// Kicks the device whether it wants to hear or not.

@@ -7,7 +7,8 @@ use crate::peer::{Bell, Ears, Part, Peer};
 use crate::repeat::{Samples, repeat};
 use crate::report::Report;
 
-pub(super) fn measure(report: &mut Report) {
+/// Measures event fds and epoll.
+pub(crate) fn measure(report: &mut Report) {
     pin(NEAR);
     let what = "event fd, there and back, across cores";
     report.floor("eventfd_round_trip", what, &round_trip(what));

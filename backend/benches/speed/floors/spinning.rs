@@ -17,12 +17,32 @@ const BUFFERS: usize = 256;
 /// What ends the other side.
 const END: u64 = u64::MAX;
 
-pub(super) fn measure(report: &mut Report) {
+/// Measures cache lines that go back and forth.
+pub(crate) fn measure(report: &mut Report) {
     pin(NEAR);
     let what = "cache line, there and back";
-    report.floor("cache_line_ping_pong", what, &ping_pong(what));
+    report.floor("cache_line_ping_pong", what, &ping_pong(|run| repeat(what, run)));
     let what = "spinning relay, 4 hops";
     report.floor("spinning_relay", what, &relay(what));
+}
+
+/// How far apart the cores are now: nanoseconds of a cache line there and back.
+pub(crate) fn distance() -> f64 {
+    /// A look takes about a tenth of a millisecond.
+    const TRIPS: u32 = 500;
+    const LOOKS: usize = 101;
+
+    pin(NEAR);
+    let looks = |run: &mut dyn FnMut(u32) -> Duration| {
+        let nanoseconds = (0..LOOKS).map(|_| run(TRIPS).as_secs_f64() * 1e9 / f64::from(TRIPS)).collect();
+        Samples::new(nanoseconds, TRIPS)
+    };
+    ping_pong(looks).typical()
+}
+
+/// Measures copying from one core to the other.
+pub(crate) fn copying(report: &mut Report) {
+    pin(NEAR);
     let what = "copy of 512 bytes from the other core";
     report.floor("copy_512", what, &copy(what));
 }
@@ -46,8 +66,8 @@ impl Line {
     }
 }
 
-/// One writes to a line, the other one answers in another line.
-fn ping_pong(what: &str) -> Samples {
+/// One writes to a line, the other one answers in another line. `measure` is given what does that so many times.
+fn ping_pong(measure: impl FnOnce(&mut dyn FnMut(u32) -> Duration) -> Samples) -> Samples {
     let (there, back) = (Line::default(), Line::default());
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -62,7 +82,7 @@ fn ping_pong(what: &str) -> Samples {
             }
         });
         let mut number = 0;
-        let samples = repeat(what, |operations| {
+        let samples = measure(&mut |operations| {
             let start = Instant::now();
             for _ in 0..operations {
                 number += 1;

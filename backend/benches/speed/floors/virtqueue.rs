@@ -24,7 +24,8 @@ const USED: GuestAddress = GuestAddress(0x4000);
 const BUFFERS: GuestAddress = GuestAddress(0x1_0000);
 const MEMORY: usize = 0x4_0000;
 
-pub(super) fn measure(report: &mut Report) {
+/// Measures a queue of the crate.
+pub(crate) fn measure(report: &mut Report) {
     pin(FAR);
     let mut device = Device::new();
     let what = "virtio-queue crate, pop and push";

@@ -1,37 +1,30 @@
 //! One message to the echo of the remote core and back, and then the next one.
 
-use super::HERE;
+use super::sides::HERE;
 use super::world::World;
+use super::{LARGE, SMALL};
 use crate::cores::{FAR, NEAR, pin};
 use crate::harness::rig::{Plan, Rig};
-use crate::repeat::{Distribution, one_by_one};
+use crate::lean::Notifications;
+use crate::repeat::one_by_one;
 use crate::report::Report;
-use crate::stepped::ECHO;
-
-/// What is sent: 16 bytes, as in the figures of the design.
-const PAYLOAD: [u8; 16] = [7; 16];
-
-pub(super) fn measure(report: &mut Report) {
-    let what = "round trip, guest and remote spinning in one process";
-    report.program("round_trip_spinning", what, &spinning(what));
-    let what = "round trip, guest and remote blocking, a process each";
-    report.program("round_trip_blocking", what, &blocking(what));
-}
 
 /// This process is guest and remote core in turn.
-fn spinning(what: &str) -> Distribution {
-    let mut world = World::new(1);
-    let (guest, remote) = (&mut world.guests[0], &mut world.remote);
-    one_by_one(what, || {
-        assert!(guest.try_send(HERE, ECHO, &PAYLOAD), "a transmit buffer, of which one is in use");
-        while guest.try_recv().is_none() {
-            remote.step();
-        }
-    })
+pub(super) fn spinning(report: &mut Report) {
+    for (name, what, payload) in [
+        ("round_trip_spinning", "round trip of 16 bytes, guest and remote spinning", SMALL),
+        ("large_round_trip_spinning", "round trip of 496 bytes, guest and remote spinning", LARGE),
+    ] {
+        let world = World::new(1);
+        let mut sides = world.sides(Notifications::Unwanted);
+        let times = one_by_one(what, || sides.round_trip(payload));
+        report.round_trip(name, what, times, Some("spinning_relay"));
+    }
 }
 
 /// This process is the guest, and another one on the same core the remote core.
-fn blocking(what: &str) -> Distribution {
+pub(super) fn blocking(report: &mut Report) {
+    let what = "round trip of 16 bytes, guest and remote blocking";
     let mut rig = Rig::prepare(Plan::default());
     pin(NEAR);
     rig.start_core();
@@ -40,5 +33,6 @@ fn blocking(what: &str) -> Distribution {
     pin(NEAR);
     let mut guest = rig.guest(0);
     let echo = guest.wait_service("rpmsg-raw");
-    one_by_one(what, || guest.echo(HERE, echo, &PAYLOAD))
+    let times = one_by_one(what, || guest.echo(HERE, echo, &[7; SMALL]));
+    report.round_trip("round_trip_blocking", what, times, Some("epoll_relay_split"));
 }

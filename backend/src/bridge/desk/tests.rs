@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::rpmsg::address::Session;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -28,10 +28,10 @@
 //! }
 //! ```
 //!
-//! A pass (from one `begin` to the next) gives each VM one turn, so that what was written is soon published. If a pass
-//! has moved nothing, nobody can send: VMs in [`Fairness::without_buffer`] go on when the remote returns a buffer,
-//! those over their rate at [`Fairness::next_look`]. Neither is to be asked for a kick meanwhile: its
-//! message is already there.
+//! A pass (from one `begin` to the next) gives each VM one turn, so that what was written is soon published; where few VMs
+//! send, the relay has several passes before it publishes. If a pass has moved nothing, nobody can send: VMs in
+//! [`Fairness::without_buffer`] go on when the remote returns a buffer, those over their rate at [`Fairness::next_look`].
+//! Neither is to be asked for a kick meanwhile: its message is already there.
 //!
 //! # What a victim of flooders can rely on
 //!
@@ -311,10 +311,39 @@ fn held_shares(buffers: u16, weights: &[u8; SLOTS]) -> [u16; SLOTS] {
 
 /// The numbers of the bits that are set, lowest first.
 #[inline]
-pub(super) fn bits(mut mask: u128) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let lowest = (mask != 0).then(|| mask.trailing_zeros() as usize)?;
-        mask &= mask - 1;
-        Some(lowest)
-    })
+pub(super) fn bits(mask: u128) -> Bits {
+    let [low, high] = halves(mask);
+    Bits { low, high }
+}
+
+/// See [`bits`]. In halves, as processors have no wider words: most masks are empty, and most slots are low ones.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bits {
+    low: u64,
+    high: u64,
+}
+
+impl Iterator for Bits {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        if self.low != 0 {
+            let lowest = self.low.trailing_zeros();
+            self.low &= self.low - 1;
+            return Some(lowest as usize);
+        }
+        if self.high != 0 {
+            let lowest = self.high.trailing_zeros();
+            self.high &= self.high - 1;
+            return Some((u64::BITS + lowest) as usize);
+        }
+        None
+    }
+}
+
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "takes it apart")]
+fn halves(mask: u128) -> [u64; 2] {
+    [mask as u64, (mask >> 64) as u64]
 }

@@ -6,9 +6,7 @@
 //! | 8 | [`VERSION`] of the format |
 //! | 12 | the active half, 0 or 1 |
 //! | 16, 20 | bytes of each half that count |
-//! | 24, 32 | how many snapshots there had been with the one in each half |
 //! | 64 | half 0; half 1 follows |
-//! | last quarter | the [tally](super::tally) |
 //!
 //! A half is the length of the snapshot in bytes, the snapshot, and the words of the log. All numbers are little-endian
 //! words of 32 bits, but for the magic number. What is read is checked before it is used: an area that is damaged is as
@@ -21,19 +19,15 @@ use crate::remote::memory::CarveoutSlice;
 /// What an area begins with: "RPMSGJNL".
 const MAGIC: u64 = u64::from_le_bytes(*b"RPMSGJNL");
 /// Of everything that is written here. A program does not go on with what one of another version has left.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const AT_VERSION: usize = 8;
 const AT_ACTIVE: usize = 12;
 const AT_COMMITTED: [usize; 2] = [16, 20];
-const AT_GENERATION: [usize; 2] = [24, 32];
 const AT_HALVES: usize = 64;
 
 /// Bytes of a log up to which it is not worth while to begin another half: they stay in the cache.
 const SHORT_LOG: usize = 16 << 10;
-
-/// Numbers of snapshots that a stamp has room for. A damaged area may say any.
-const GENERATIONS: u64 = 1 << 31;
 
 /// A snapshot does not fit into an area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,10 +59,6 @@ pub(super) struct Area {
     limit: usize,
     /// Whether there is a snapshot at all.
     is_begun: bool,
-    /// How many snapshots there have been.
-    generation: u64,
-    /// How far it is: more with every commit.
-    stamp: u64,
 }
 
 impl Area {
@@ -77,10 +67,7 @@ impl Area {
         let found = read(&memory);
         let half = found.as_ref().map_or(0, |(half, _)| *half);
         let (start, is_begun) = (start(&memory, half), found.is_some());
-        let generation = memory.read_u64(AT_GENERATION[half]) % GENERATIONS;
-        let committed = if is_begun { memory.read_u32(AT_COMMITTED[half]) as usize } else { 0 };
-        let stamp = stamp(generation, committed);
-        let area = Area { memory, half, start, committed: 0, end: 0, limit: 0, is_begun, generation, stamp };
+        let area = Area { memory, half, start, committed: 0, end: 0, limit: 0, is_begun };
         (area, found.map(|(_, found)| found))
     }
 
@@ -106,25 +93,12 @@ impl Area {
     pub(super) fn commit(&mut self) {
         self.publish(AT_COMMITTED[self.half], self.end);
         self.committed = self.end;
-        self.stamp = stamp(self.generation, self.end);
-    }
-
-    /// How far it is, with all that is committed.
-    #[inline]
-    pub(super) fn stamp(&self) -> u64 {
-        self.stamp
-    }
-
-    /// How far it will be with the next commit, or with the next snapshot. What is noted under this before counts from then on.
-    #[inline]
-    pub(super) fn next_stamp(&self, is_snapshot: bool) -> u64 {
-        if is_snapshot { stamp(self.generation + 1, 0) } else { stamp(self.generation, self.end) }
     }
 
     /// Writes a snapshot into the other half, and goes on there with an empty log.
     pub(super) fn save(&mut self, snapshot: &[u8]) -> Result<(), TooLarge> {
         let log = 4 + snapshot.len().next_multiple_of(4);
-        let room = room(&self.memory) / 2;
+        let room = room(&self.memory);
         if log + SHORT_LOG > room {
             return Err(TooLarge { size: snapshot.len(), room });
         }
@@ -132,11 +106,8 @@ impl Area {
         let start = start(&self.memory, half);
         self.memory.write_u32(start, u32::try_from(snapshot.len()).unwrap_or(u32::MAX));
         self.memory.write_bytes(start + 4, snapshot);
-        self.generation += 1;
-        self.memory.write_u64(AT_GENERATION[half], self.generation);
         self.publish(AT_COMMITTED[half], log);
         self.publish(AT_ACTIVE, half);
-        self.stamp = stamp(self.generation, log);
         if !self.is_begun {
             self.memory.write_u32(AT_VERSION, VERSION);
             self.memory.write_u64(0, MAGIC);
@@ -167,17 +138,12 @@ impl Area {
     }
 }
 
-/// How far an area is with so many snapshots, and so many bytes of the last one's half.
-fn stamp(generation: u64, committed: usize) -> u64 {
-    generation << 32 | committed as u64
-}
-
 /// Where a half begins.
 fn start(memory: &CarveoutSlice, half: usize) -> usize {
     AT_HALVES + half * room(memory)
 }
 
-/// Bytes from one half to the next. Half of them are used: the last quarter of the area is the tally's.
+/// Bytes in a half of this area.
 fn room(memory: &CarveoutSlice) -> usize {
     (memory.len() - AT_HALVES) / 8 * 4
 }

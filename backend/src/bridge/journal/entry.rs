@@ -15,12 +15,19 @@
 //! | 11 | slot | 1: the remote knows it, 2: it is gone | address, name of 8 words | a service of the guest's |
 //! | 12 | slot | | entry, address | an entry of the table of addresses is the VM's |
 //! | 13 | | service | length in bytes, [`SavedDesk`] | who may talk to a service |
+//! | 14 | 0: misdirected, 1: malformed | how many | | messages from the remote that no VM gets |
+//! | 15 + what | slot | service + 1, or 0 | messages, bytes << 8 | a [`Count`] |
 
 use super::saved::{Saved, SavedDesk, SavedVm};
-use crate::bridge::vm::GuestService;
+use crate::bridge::counters::Count;
+use crate::bridge::parties::GuestService;
 use crate::remote::vring::Cursor;
 use crate::rpmsg::ServiceName;
 use crate::rpmsg::address::Slot;
+
+/// Kind of the first [`Count`]; the others follow.
+const COUNTED: u32 = 15;
+const _: () = assert!(COUNTED + (Count::KINDS as u32) < 256);
 
 /// A change.
 #[derive(Debug)]
@@ -49,6 +56,10 @@ pub(in crate::bridge) enum Entry<'a> {
     GuestServiceGone { slot: Slot, name: ServiceName, address: u32 },
     /// An entry of the table of addresses is this endpoint's.
     Alias { slot: Slot, entry: u32, address: u32 },
+    /// Messages from the remote that no VM gets, as far as they count.
+    Stray { is_malformed: bool, count: u16 },
+    /// What has happened to messages of a VM.
+    Counted { slot: Slot, count: Count },
     /// Who may talk to a service.
     Desk { service: u16, desk: &'a SavedDesk },
 }
@@ -64,6 +75,11 @@ impl Entry<'_> {
             Entry::Unheld { slot } => head(4, slot.number(), 0),
             Entry::Used { slot, queue: 0, index } => head(7, slot.number(), index),
             Entry::Used { slot, index, .. } => head(8, slot.number(), index),
+            Entry::Stray { is_malformed, count } => head(14, is_malformed.into(), count),
+            Entry::Counted { slot, count } => {
+                let (key, word) = count.words();
+                return Some(((COUNTED + key) | u32::from(slot.number()) << 8, Some(word)));
+            }
             Entry::Inbound(cursor) => return Some((5, Some(cursor_word(cursor)))),
             Entry::Outbound(cursor) => return Some((6, Some(cursor_word(cursor)))),
             _ => return None,
@@ -110,6 +126,8 @@ impl Entry<'_> {
             | Entry::Returned { .. }
             | Entry::Unheld { .. }
             | Entry::Used { .. }
+            | Entry::Stray { .. }
+            | Entry::Counted { .. }
             | Entry::Inbound(_)
             | Entry::Outbound(_) => true,
         }
@@ -234,7 +252,18 @@ fn apply<'a>(saved: &mut Saved, kind: u8, a: u8, b: u16, rest: &'a [u32]) -> Opt
             saved.services.get_mut(usize::from(b))?.desk = Some(desk);
             Some(rest)
         }
-        _ => None,
+        14 => {
+            let strays = saved.strays.get_mut(usize::from(a))?;
+            *strays = strays.wrapping_add(b.into());
+            Some(rest)
+        }
+        _ => {
+            let (word, rest) = rest.split_first()?;
+            let what = u32::from(kind).checked_sub(COUNTED).filter(|what| *what < Count::KINDS.into())?;
+            let count = Count::from_words(what | u32::from(b) << 16, *word);
+            vm(saved, a)?.figures.add(count)?;
+            Some(rest)
+        }
     }
 }
 

@@ -18,7 +18,7 @@ pub fn open(bytes: &[u8]) {
     let memory = Carveouts::new(vec![region]).slice(0, SIZE, 8).expect("all of it");
     // What every area begins with, so that the fuzzer need not find that out.
     let bytes = &bytes[..bytes.len().min(SIZE - 12)];
-    memory.write_bytes(0, b"RPMSGJNL\x01\0\0\0");
+    memory.write_bytes(0, b"RPMSGJNL\x02\0\0\0");
     memory.write_bytes(12, bytes);
     let _ = CoreRecord::open(memory.clone());
     let (mut journal, found) = Journal::open(Some(memory.clone()));

@@ -24,7 +24,6 @@
 //! | `area` | a snapshot and a log in state memory, and the commit |
 //! | `entry` | what can be appended: the changes that come with every message, in words |
 //! | `saved` | all that a relay remembers, as one value |
-//! | `tally` | figures beside the journal that count when it does |
 //! | `state` | the file, and who has which area of it |
 
 mod area;
@@ -33,7 +32,6 @@ mod entry;
 pub mod fuzzing;
 mod saved;
 mod state;
-mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -43,8 +41,6 @@ use area::{Area, TooLarge};
 pub(super) use entry::Entry;
 pub(super) use saved::{Saved, SavedDesk, SavedDevice, SavedRequest, SavedService, SavedTurn, SavedVm};
 pub use state::{State, StateError};
-use tally::Tally;
-pub(super) use tally::{Block, Side};
 
 use crate::remote::core::SavedCore;
 use crate::remote::memory::CarveoutSlice;
@@ -54,7 +50,6 @@ use crate::remote::memory::CarveoutSlice;
 pub(super) struct Journal {
     /// None where there is none, or what there is does not fit.
     area: Option<Area>,
-    tally: Option<Tally>,
     /// Whether something has changed for which there is no entry.
     has_changed: bool,
     scratch: Vec<u8>,
@@ -63,31 +58,13 @@ pub(super) struct Journal {
 impl Journal {
     /// Opens an area, and finds out what was saved there. `None` where nothing was, or where it is damaged.
     pub(super) fn open(memory: Option<CarveoutSlice>) -> (Self, Option<Saved>) {
-        let tally = memory.as_ref().map(Tally::new);
         let (area, found) = memory.map(Area::open).unzip();
         let saved = found.flatten().and_then(|found| {
             let mut saved: Saved = postcard::from_bytes(&found.snapshot).ok()?;
             entry::replay(&mut saved, &found.log)?;
             saved.is_sound().then_some(saved)
         });
-        (Journal { area, tally, has_changed: true, scratch: Vec::new() }, saved)
-    }
-
-    /// Figures as they count by now, and where they are.
-    pub(super) fn load<const N: usize>(&self, block: Block) -> ([u64; N], Side) {
-        match (&self.area, &self.tally) {
-            (Some(area), Some(tally)) => tally.load(area, block),
-            _ => ([0; N], Side::default()),
-        }
-    }
-
-    /// Notes figures, which count with the next commit.
-    #[inline]
-    pub(super) fn note<const N: usize>(&mut self, block: Block, side: &mut Side, figures: [u64; N]) {
-        let (Some(area), Some(tally)) = (&self.area, &self.tally) else { return };
-        // There has to be something to commit.
-        self.has_changed |= !area.is_behind();
-        tally.note(area.next_stamp(self.has_changed), block, side, figures);
+        (Journal { area, has_changed: true, scratch: Vec::new() }, saved)
     }
 
     /// Something has changed for which there is no entry: the next commit saves everything.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bridge::desk::Client;
-use crate::bridge::vm::GuestService;
+use crate::bridge::counters::Figures;
+use crate::bridge::parties::{Client, GuestService};
 use crate::remote::vring::Cursor;
 use crate::rpmsg::ServiceName;
 use crate::rpmsg::address::{Session, Slot};
@@ -31,6 +31,10 @@ pub(in crate::bridge) struct Saved {
     pub(in crate::bridge) farewells: Vec<(ServiceName, u32)>,
     /// Services of a remote whose line was cut.
     pub(in crate::bridge) suspended: Vec<(ServiceName, u32)>,
+    /// Messages from the remote that were for nobody, and that were none.
+    pub(in crate::bridge) strays: [u64; 2],
+    /// How often a program has begun to serve the device.
+    pub(in crate::bridge) programs: u64,
 }
 
 /// The rings of the remote's device, and whose its buffers are.
@@ -65,6 +69,8 @@ pub(in crate::bridge) struct SavedVm {
     pub(in crate::bridge) waiting: Vec<(u16, [u8; 16])>,
     /// How many of these come before the next name service message.
     pub(in crate::bridge) before_news: u32,
+    /// What was counted.
+    pub(in crate::bridge) figures: Figures,
 }
 
 /// A service of the remote's.

@@ -38,7 +38,7 @@ fn what_a_core_has_answered_before_it_crashed_is_delivered_and_not_lost() {
     bench.settle();
 
     assert_eq!(answers(&mut bench), all_answers());
-    assert_eq!(bench.account(0).counters.dropped(Reason::RemoteLost), 0);
+    assert_eq!(bench.account(0).counters.figures().dropped(Reason::RemoteLost), 0);
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn what_a_core_has_answered_before_it_booted_anew_is_delivered_and_not_lost() {
     bench.settle();
 
     assert_eq!(answers(&mut bench), all_answers());
-    assert_eq!(bench.account(0).counters.dropped(Reason::RemoteLost), 0);
+    assert_eq!(bench.account(0).counters.figures().dropped(Reason::RemoteLost), 0);
     bench.pass_time();
     bench.settle();
     let echo = bench.service("rpmsg-raw");
@@ -73,7 +73,7 @@ fn answers_of_a_core_that_is_lost_after_its_line_was_cut_are_counted_as_lost_and
     bench.step_core();
     bench.relay.lost(bench.now);
 
-    assert_eq!(bench.account(0).counters.dropped(Reason::RemoteLost), u64::from(ANSWERED));
+    assert_eq!(bench.account(0).counters.figures().dropped(Reason::RemoteLost), u64::from(ANSWERED));
     assert_eq!(bench.core.stats().matches(" received=8 sent=14 ").count(), 1, "{}", bench.core.stats());
 }
 
@@ -91,7 +91,7 @@ fn what_a_core_has_not_consumed_before_it_crashed_is_lost_and_counted() {
     bench.settle();
 
     assert!(answers(&mut bench).is_empty());
-    assert_eq!(bench.account(0).counters.dropped(Reason::RemoteLost), u64::from(ANSWERED));
+    assert_eq!(bench.account(0).counters.figures().dropped(Reason::RemoteLost), u64::from(ANSWERED));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The relay as a whole, on a test bench without threads.
 
 mod attention;
+mod capture;
 mod crash;
 mod device_memory;
 mod loss;
@@ -157,7 +158,7 @@ fn of_several_vms_one_that_takes_nothing_loses_its_own_messages_only_and_they_ar
     assert_eq!(taken, 1000);
     let delivered = std::iter::from_fn(|| bench.guests[0].next_used(QueueIndex::ToGuest)).count() as u64;
     let account = bench.account(0);
-    let dropped = account.counters.dropped(Reason::GuestTooSlow);
+    let dropped = account.counters.figures().dropped(Reason::GuestTooSlow);
     assert_eq!(delivered + account.waiting.count() as u64 + dropped, sent);
     assert_eq!(account.waiting.count(), 127, "half of the remote's buffers but one, which is nobody's");
 }
@@ -190,7 +191,7 @@ fn a_driver_that_comes_up_anew_is_told_everything_and_gets_nothing_meant_for_its
         bench.sweep();
         assert_eq!(bench.guests[0].announcements().len(), 6);
         bench.settle();
-        let stale = bench.account(0).counters.dropped(Reason::StaleSession);
+        let stale = bench.account(0).counters.figures().dropped(Reason::StaleSession);
         if slot == 0 {
             assert_eq!(bench.guests[0].receive().unwrap().1, b"for the old one", "slot 0 has no sessions");
         } else {
@@ -284,7 +285,7 @@ fn bad_messages_go_back_to_their_guest_and_are_counted_and_the_queue_goes_on() {
     assert!(bench.guests[0].receive().is_none());
     let counters = &bench.account(0).counters;
     let reasons = [Reason::BadChain, Reason::BadHeader, Reason::BadAddress, Reason::BadAnnouncement];
-    assert_eq!(reasons.map(|reason| counters.dropped(reason)), [3, 2, 2, 2]);
+    assert_eq!(reasons.map(|reason| counters.figures().dropped(reason)), [3, 2, 2, 2]);
 }
 
 #[test]
@@ -297,7 +298,7 @@ fn messages_for_a_remote_that_is_not_running_are_returned_and_counted() {
     assert!(bench.guests[0].send(1024, echo, b"lost"));
     bench.settle();
     assert!(bench.guests[0].next_used(QueueIndex::FromGuest).is_some());
-    assert_eq!(bench.account(0).counters.dropped(Reason::RemoteNotRunning), 1);
+    assert_eq!(bench.account(0).counters.figures().dropped(Reason::RemoteNotRunning), 1);
 }
 
 #[test]
@@ -317,7 +318,7 @@ fn a_receive_buffer_that_is_too_small_costs_that_message_only() {
     bench.settle();
     assert_eq!(bench.guests[0].receive().unwrap().1, [2; 4]);
     assert!(bench.guests[0].receive().is_none());
-    assert_eq!(bench.account(0).counters.dropped(Reason::ReceiveBufferTooSmall), 1);
+    assert_eq!(bench.account(0).counters.figures().dropped(Reason::ReceiveBufferTooSmall), 1);
 }
 
 mod sharing;

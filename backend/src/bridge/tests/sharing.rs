@@ -96,7 +96,7 @@ fn after_a_time_out_the_next_vm_has_its_turn_and_the_late_answer_is_nobodys() {
     bench.settle();
     assert!(received(&mut bench, 0).is_empty(), "too late");
     assert!(received(&mut bench, 1).is_empty(), "not its own");
-    assert_eq!((bench.relay.misdirected, bench.account(0).counters.time_outs), (1, 1));
+    assert_eq!((bench.relay.strays[0], bench.account(0).counters.figures().time_outs), (1, 1));
     bench.now += Duration::from_secs(5);
     bench.pass_time();
     bench.settle();
@@ -118,7 +118,7 @@ fn an_exclusive_service_is_seen_by_its_user_only_until_that_leaves() {
         bench.settle();
         assert!(received(&mut bench, other).is_empty());
         assert_eq!(
-            bench.account(other).counters.dropped(Reason::NotAllowed),
+            bench.account(other).counters.figures().dropped(Reason::NotAllowed),
             1 + u64::from(user == 2 && other == 0)
         );
         // The owner's driver goes and comes back: the others see the service again, and so does it.
@@ -159,7 +159,7 @@ fn late_answers_to_the_last_owner_of_an_exclusive_service_never_reach_the_next()
         bench.settle();
         drain_announcements(&mut bench);
     }
-    assert_eq!(bench.account(0).counters.dropped(Reason::StaleSession), 6);
+    assert_eq!(bench.account(0).counters.figures().dropped(Reason::StaleSession), 6);
     assert!(bench.relay.handovers.is_empty());
 }
 
@@ -203,7 +203,7 @@ fn answers_to_requests_from_before_a_cut_of_the_line_never_reach_who_asks_after_
         let answers = received(&mut bench, 1);
         assert_eq!(answers, [0, 1, 2].map(|number| (1024, vec![number])), "{mode:?}");
         assert!(received(&mut bench, 0).is_empty(), "its turn or its right was gone with the line");
-        assert_eq!(bench.relay.misdirected, 1);
+        assert_eq!(bench.relay.strays[0], 1);
     }
 }
 
@@ -223,7 +223,7 @@ fn news_that_a_guest_has_room_for_cost_it_no_message() {
     bench.settle();
     let numbers: Vec<_> = received(&mut bench, 0).into_iter().map(|(_, bytes)| bytes[0]).collect();
     assert_eq!(numbers, (0..30).collect::<Vec<_>>());
-    assert_eq!(bench.account(0).counters.dropped(Reason::GuestTooSlow), 0);
+    assert_eq!(bench.account(0).counters.figures().dropped(Reason::GuestTooSlow), 0);
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn a_vm_that_may_not_see_a_service_cannot_reach_it_by_its_address_either() {
     }
     bench.settle();
     assert_eq!((received(&mut bench, 0).len(), received(&mut bench, 1).len()), (1, 0));
-    assert_eq!(bench.account(1).counters.dropped(Reason::NotAllowed), 1);
+    assert_eq!(bench.account(1).counters.figures().dropped(Reason::NotAllowed), 1);
 }
 
 #[test]
@@ -256,9 +256,9 @@ fn a_strict_vm_reaches_announced_and_listed_addresses_only() {
         bench.guests[1].send(1024, address, b"x");
     }
     bench.settle();
-    assert_eq!(bench.account(0).counters.dropped(Reason::NotAllowed), 1);
-    assert_eq!(bench.account(1).counters.dropped(Reason::NotAllowed), 0);
-    assert_eq!(bench.account(0).counters.to_remote.messages, 2);
+    assert_eq!(bench.account(0).counters.figures().dropped(Reason::NotAllowed), 1);
+    assert_eq!(bench.account(1).counters.figures().dropped(Reason::NotAllowed), 0);
+    assert_eq!(bench.account(0).counters.figures().to_remote().messages, 2);
 }
 
 #[test]
@@ -287,7 +287,7 @@ fn a_broadcast_reaches_every_vm_that_has_subscribed() {
     assert!(streams[2].is_empty());
     assert!(streams[0].iter().all(|(address, _)| *address == 5));
     assert!(streams[1].iter().all(|(address, _)| *address == 7));
-    assert_eq!(bench.account(1).counters.subscriptions, 1);
+    assert_eq!(bench.account(1).counters.figures().subscriptions, 1);
 }
 
 #[test]
@@ -361,8 +361,8 @@ fn a_late_answer_to_an_ended_session_never_reaches_its_successor() {
         bench.start(0);
         bench.settle();
         assert!(received(&mut bench, 0).is_empty());
-        let stale = bench.account(0).counters.dropped(Reason::StaleSession);
-        assert_eq!(stale + bench.relay.misdirected, 1, "counted");
+        let stale = bench.account(0).counters.figures().dropped(Reason::StaleSession);
+        assert_eq!(stale + bench.relay.strays[0], 1, "counted");
     }
 }
 

@@ -1,5 +1,6 @@
 //! A VM as the journal has it.
 
+use super::super::counters::Counters;
 use super::super::directory::View;
 use super::super::held::{Held, Waiting};
 use super::super::journal::SavedVm;
@@ -25,6 +26,7 @@ impl Vm {
             seen,
             waiting: account.waiting.iter().map(|message| (message.id, message.header.to_bytes())).collect(),
             before_news: u32::try_from(account.before_news).unwrap_or(u32::MAX),
+            figures: account.counters.figures().clone(),
         }
     }
 
@@ -42,6 +44,7 @@ impl Vm {
             held.push(&mut account.waiting, Message { id, header: Header::from_bytes(&header) });
         }
         account.before_news = saved.before_news as usize;
+        account.counters = Counters::new(saved.figures);
     }
 }
 

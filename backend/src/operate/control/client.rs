@@ -11,8 +11,8 @@ use thiserror::Error;
 
 use super::figures::{self, Events, Listing, Stats};
 use super::protocol::{
-    AllRemotes, AllVms, OneRemote, OneVm, Refusal, RemoteReport, RemoteRequest, Reply, Request, TableReport,
-    TraceReport, Traces, VmReport,
+    AllRemotes, AllVms, MAX_LINE, OneRemote, OneVm, Refusal, RemoteReport, RemoteRequest, Reply, Request,
+    TableReport, TraceReport, Traces, VmReport,
 };
 
 /// Longest wait for a reply: the program answers one client after the other, and removing a VM waits for its end.
@@ -97,6 +97,8 @@ impl Call {
             Request::List => figures::listing(&self.result::<Listing>(result, &line)?),
             Request::Stats => figures::stats(&self.result::<Stats>(result, &line)?),
             Request::Events => figures::events(&self.result::<Events>(result, &line)?),
+            // What follows it is for whoever takes it as a stream.
+            Request::Capture(_) => String::new(),
             Request::ListRemotes => remotes(&self.result::<AllRemotes>(result, &line)?.remotes),
             Request::Remote { order: RemoteRequest::Trace, .. } => {
                 traces(&self.result::<Traces>(result, &line)?.traces)
@@ -119,27 +121,54 @@ impl Call {
         self.result(result, &line)
     }
 
+    /// Sends the request, waits for the reply, and returns the connection with what follows the reply.
+    ///
+    /// # Errors
+    /// Nobody who answers, and a refusal.
+    pub(in crate::operate) fn stream(&self) -> Result<UnixStream, CallError> {
+        let mut stream = self.send()?;
+        let mut line = Vec::new();
+        while line.last() != Some(&b'\n') && line.len() < MAX_LINE {
+            // What is behind the line is not to be taken with it.
+            let mut byte = [0];
+            stream.read_exact(&mut byte).map_err(self.broken("read the reply"))?;
+            line.extend(byte);
+        }
+        let line = String::from_utf8_lossy(&line);
+        Reply::parse(&line).map_err(self.not_a_reply(&line))??;
+        stream.set_read_timeout(None).map_err(self.broken("wait for more"))?;
+        Ok(stream)
+    }
+
     /// Sends the request and returns the line that comes back.
     fn exchange(&self) -> Result<String, CallError> {
-        let path = || self.control.clone();
-        let connect = |source| CallError::Connect { path: path(), source };
-        let broken = |what| move |source| CallError::Broken { path: path(), what, source };
+        let stream = self.send()?;
+        let mut line = String::new();
+        let read = BufReader::new(stream.take(MAX_REPLY)).read_line(&mut line);
+        match read.map_err(self.broken("read the reply"))? {
+            0 => Err(self.broken("read the reply")(ErrorKind::UnexpectedEof.into())),
+            _ => Ok(line),
+        }
+    }
+
+    fn broken(&self, what: &'static str) -> impl FnOnce(io::Error) -> CallError {
+        let path = self.control.clone();
+        move |source| CallError::Broken { path, what, source }
+    }
+
+    fn send(&self) -> Result<UnixStream, CallError> {
+        let connect = |source| CallError::Connect { path: self.control.clone(), source };
         let mut stream = UnixStream::connect(&self.control).map_err(connect)?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(broken("limit the wait for a reply"))?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(self.broken("limit the wait for a reply"))?;
         let sent = stream.write_all(format!("{}\n", self.request.to_json()).as_bytes());
         match sent {
             // Whoever turns us away may have said why.
             Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-                return Err(broken("send the request")(error));
+                return Err(self.broken("send the request")(error));
             }
             _ => {}
         }
-        let mut line = String::new();
-        match BufReader::new(stream.take(MAX_REPLY)).read_line(&mut line) {
-            Ok(0) => Err(broken("read the reply")(ErrorKind::UnexpectedEof.into())),
-            Ok(_) => Ok(line),
-            Err(error) => Err(broken("read the reply")(error)),
-        }
+        Ok(stream)
     }
 
     fn result<T: for<'de> Deserialize<'de>>(&self, result: Value, line: &str) -> Result<T, CallError> {

@@ -29,6 +29,8 @@ pub(in crate::operate) enum Request {
     Events,
     /// `upgrade`: let the program that is installed now take over.
     Upgrade,
+    /// `capture`: stream messages.
+    Capture(CaptureRequest),
     /// Something about one remote.
     Remote {
         /// Its name.
@@ -56,9 +58,23 @@ pub(in crate::operate) enum RemoteRequest {
     Table,
 }
 
+/// What `capture` says.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(in crate::operate) struct CaptureRequest {
+    /// The remote; the only one where it is not said.
+    pub(in crate::operate) remote: Option<String>,
+    /// Names of the VMs; all where there are none.
+    pub(in crate::operate) vms: Vec<String>,
+    /// Names of the services; every message where there are none.
+    pub(in crate::operate) services: Vec<String>,
+    /// Most bytes of each message.
+    pub(in crate::operate) snap_length: Option<u32>,
+}
+
 /// Every request by its name.
 const REQUESTS: &str = "\"vm-add\", \"vm-remove\", \"vm-list\", \"remote-list\", \"remote-start\", \"remote-stop\", \
-                        \"remote-restart\", \"remote-trace\", \"remote-table\", \"ls\", \"stats\", \"events\" or \"upgrade\"";
+                        \"remote-restart\", \"remote-trace\", \"remote-table\", \"capture\", \"ls\", \"stats\", \"events\" or \"upgrade\"";
 
 /// Why a request is not carried out.
 #[derive(Clone, Debug, Deserialize, Error, PartialEq, Eq, Serialize)]
@@ -150,6 +166,13 @@ pub(in crate::operate) struct OneRemote {
 pub(in crate::operate) struct AllRemotes {
     /// The remotes, in the order of the configuration.
     pub(in crate::operate) remotes: Vec<RemoteReport>,
+}
+
+/// The result of `capture`, behind which the capture follows.
+#[derive(Debug, Deserialize, Serialize)]
+pub(in crate::operate) struct Captured {
+    /// The name of the remote.
+    pub(in crate::operate) remote: String,
 }
 
 /// The result of `remote-trace`.
@@ -274,6 +297,7 @@ impl Request {
             Some("stats") => rest(members, "stats").map(|Nothing {}| Request::Stats),
             Some("events") => rest(members, "events").map(|Nothing {}| Request::Events),
             Some("upgrade") => rest(members, "upgrade").map(|Nothing {}| Request::Upgrade),
+            Some("capture") => rest(members, "capture").map(Request::Capture),
             Some("remote-restart") => rest(members, "remote-restart").map(|Restart { name, firmware }| {
                 Request::Remote { name, order: RemoteRequest::Restart { firmware } }
             }),
@@ -319,6 +343,13 @@ impl Request {
             }
             Request::Upgrade => {
                 say("request", "upgrade".into());
+            }
+            Request::Capture(CaptureRequest { remote, vms, services, snap_length }) => {
+                say("request", "capture".into());
+                say("remote", remote.clone().into());
+                say("vms", vms.clone().into());
+                say("services", services.clone().into());
+                say("snap-length", (*snap_length).into());
             }
             Request::Remote { name, order } => {
                 let request = match order {

@@ -24,7 +24,18 @@ const CHUNK: usize = 4096;
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// What comes of a request.
-pub(in crate::operate) type Outcome = Result<Value, Refusal>;
+pub(in crate::operate) type Outcome = Result<Done, Refusal>;
+
+/// How a request was carried out.
+pub(in crate::operate) enum Done {
+    /// With this for a result.
+    Reply(Value),
+    /// With this for a result, and then more than a line: the connection goes to somebody else.
+    Stream(Value, Stream),
+}
+
+/// Takes a connection over, and writes this line to it first.
+pub(in crate::operate) type Stream = Box<dyn FnOnce(UnixStream, Vec<u8>)>;
 
 /// A thread that answers on the control socket, until this is dropped.
 #[derive(Debug)]
@@ -166,7 +177,11 @@ impl Client {
                 self.gone = self.ended;
                 return;
             };
-            self.reply(outcome);
+            match outcome {
+                Ok(Done::Reply(result)) => self.reply(Ok(result)),
+                Ok(Done::Stream(result, stream)) => return self.hand_over(result, stream),
+                Err(refusal) => self.reply(Err(refusal)),
+            }
             self.flush();
         }
     }
@@ -213,7 +228,16 @@ impl Client {
         }
     }
 
-    fn reply(&mut self, outcome: Outcome) {
+    /// Gives the connection away.
+    fn hand_over(&mut self, result: Value, stream: Stream) {
+        self.gone = true;
+        match self.stream.try_clone() {
+            Ok(connection) => stream(connection, Reply::line(Ok(result))),
+            Err(error) => warn!("control: no descriptor for a connection that streams: {error}"),
+        }
+    }
+
+    fn reply(&mut self, outcome: Result<Value, Refusal>) {
         self.output = Reply::line(outcome);
     }
 

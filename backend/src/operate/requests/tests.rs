@@ -84,17 +84,19 @@ impl Bench {
         self.folder.path().join(name)
     }
 
-    fn ask(&self, request: &Value) -> Outcome {
-        handle(&self.vms, Request::parse(request.to_string().as_bytes())?)
+    fn ask(&self, request: &Value) -> Result<Value, Refusal> {
+        match handle(&self.vms, Request::parse(request.to_string().as_bytes())?)? {
+            Done::Reply(result) | Done::Stream(result, _) => Ok(result),
+        }
     }
 
-    fn add(&self, name: &str, more: &Value) -> Outcome {
+    fn add(&self, name: &str, more: &Value) -> Result<Value, Refusal> {
         let mut vm = json!({"name": name, "socket": self.path(name)});
         vm.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         self.ask(&json!({"version": 1, "request": "vm-add", "vm": vm}))
     }
 
-    fn remove(&self, name: &str) -> Outcome {
+    fn remove(&self, name: &str) -> Result<Value, Refusal> {
         self.ask(&json!({"version": 1, "request": "vm-remove", "name": name}))
     }
 
@@ -264,7 +266,7 @@ fn until_state(bench: &Bench, state: &str) {
     }
 }
 
-fn of_remote(bench: &Bench, request: &str) -> Outcome {
+fn of_remote(bench: &Bench, request: &str) -> Result<Value, Refusal> {
     bench.ask(&json!({"version": 1, "request": request, "name": "loopback"}))
 }
 

@@ -111,9 +111,9 @@ impl Program {
         let slots = world.borrow().slots.clone();
         let counted = |slot| {
             let counters = &self.relay.vm(slot)?.account.counters;
-            let dropped: u64 = Reason::ALL.iter().map(|reason| counters.dropped(*reason)).sum();
-            let taken = counters.to_remote.messages + counters.subscriptions + dropped;
-            Some((taken, counters.to_guest.messages))
+            let dropped: u64 = Reason::ALL.iter().map(|reason| counters.figures().dropped(*reason)).sum();
+            let taken = counters.figures().to_remote().messages + counters.figures().subscriptions + dropped;
+            Some((taken, counters.figures().to_guest().messages))
         };
         slots.into_iter().filter_map(counted).collect()
     }

@@ -28,11 +28,23 @@ fn served() -> Bench {
     let path = folder.path().join("control");
     let listener = UnixListener::bind(&path).unwrap();
     let control = Control::start(listener, |request| match request {
-        Request::ListVms => Ok(json!("list")),
-        Request::RemoveVm(name) => Ok(json!(name.repeat(20))),
+        Request::ListVms => Ok(Done::Reply(json!("list"))),
+        Request::RemoveVm(name) => Ok(Done::Reply(json!(name.repeat(20)))),
+        Request::Capture(_) => Ok(Done::Stream(json!("stream"), Box::new(stream))),
         _ => Err(Refusal::new(Code::Vm, "no")),
     });
     Bench { _folder: folder, path, _control: control.unwrap() }
+}
+
+/// Streams what the client sends next.
+fn stream(mut connection: UnixStream, line: Vec<u8>) {
+    connection.set_nonblocking(false).unwrap();
+    thread::spawn(move || {
+        connection.write_all(&line).unwrap();
+        let mut echo = [0; 4];
+        connection.read_exact(&mut echo).unwrap();
+        connection.write_all(&echo).unwrap();
+    });
 }
 
 /// A client that gives up sooner or later.
@@ -213,4 +225,17 @@ fn the_end_of_the_server_is_the_end_of_its_connections() {
     assert_eq!(peer.ask(LIST), LISTED);
     drop(bench);
     assert_eq!(peer.line(), "");
+}
+
+#[test]
+fn a_connection_that_streams_is_somebody_elses_and_others_are_served_on() {
+    let bench = served();
+    let mut streaming = bench.connect();
+    streaming.send("{\"version\":1,\"request\":\"capture\"}\n");
+    assert_eq!(streaming.line(), "{\"version\":1,\"result\":\"stream\"}");
+    let mut other = bench.connect();
+    other.send(format!("{LIST}\n"));
+    assert_eq!(other.line(), LISTED);
+    streaming.send("more");
+    assert_eq!(streaming.line(), "more");
 }

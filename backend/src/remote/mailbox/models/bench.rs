@@ -39,8 +39,11 @@ impl Books {
         self.now
     }
 
-    fn host_asks(&mut self, request: Request) {
-        self.asked[request as usize] = (self.tick(), self.asked[request as usize].1 + 1);
+    /// Returns what was known before, for a request that turns out to be none.
+    fn host_asks(&mut self, request: Request) -> (u64, u64) {
+        let before = self.asked[request as usize];
+        self.asked[request as usize] = (self.tick(), before.1 + 1);
+        before
     }
 
     fn host_kicks(&mut self, vring: u32) {
@@ -188,9 +191,11 @@ impl<C: Controller> Bench<C> {
 
     /// Asks, and expects the remote to hear it.
     pub(in crate::remote::mailbox) fn request(&mut self, request: Request) -> bool {
+        // The remote may hear it before the call returns, also if that is because the host is killed.
+        let before = self.world().books.host_asks(request);
         let sent = self.mailbox.request(request);
-        if sent && C::TAKES_REQUESTS {
-            self.world().books.host_asks(request);
+        if !(sent && C::TAKES_REQUESTS) {
+            self.world().books.asked[request as usize] = before;
         }
         sent
     }
