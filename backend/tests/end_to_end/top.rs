@@ -75,11 +75,23 @@ fn what_two_vms_have_sent_is_seen_on_a_terminal_that_is_given_back_as_it_was() {
         }
         streams.clone()
     };
-    let sent = send(&mut guests, [1234, 567]);
+    send(&mut guests, [1234, 567]);
 
     let terminal = terminal(&rig, "top.cast");
     let listed = terminal.run("vhost-device-rpmsg ls --control control");
     assert!(listed.contains("vm0") && listed.contains("vm1") && listed.contains("motor"), "{listed}");
+    terminal.run("clear");
+
+    terminal.press("vhost-device-rpmsg capture --control control --file both.pcapng\n");
+    terminal.wait("capture", |screen| has(screen, "capturing"));
+    let sent = send(&mut guests, [50, 50]);
+    terminal.press(CTRL_C);
+    terminal.wait_prompt();
+    let captured = fs::read(rig.path("both.pcapng")).unwrap();
+    assert!(captured.len() > 4 * 50 * 16, "{} bytes captured of 200 messages", captured.len());
+    for vm in ["vm0", "vm1"] {
+        assert!(captured.windows(vm.len()).any(|bytes| bytes == vm.as_bytes()), "{vm}");
+    }
     terminal.run("clear");
 
     terminal.press("vhost-device-rpmsg top --control control --interval 0.2\n");
@@ -99,7 +111,7 @@ fn what_two_vms_have_sent_is_seen_on_a_terminal_that_is_given_back_as_it_was() {
             terminal.keep_picture("top.svg");
         }
     }
-    assert_eq!(total, [1234 + 12_000, 567 + 300]);
+    assert_eq!(total, [1234 + 50 + 12_000, 567 + 50 + 300]);
     terminal.press("s");
     terminal.wait("another order", |screen| has(screen, "by MSG/s to remote"));
     terminal.press("r");
