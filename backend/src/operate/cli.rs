@@ -8,6 +8,7 @@ mod remote;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod top;
 mod vm;
 
 use std::{ffi::OsString, fmt, os::fd::RawFd, path::PathBuf, str::FromStr, time::Duration};
@@ -19,6 +20,7 @@ use self::{
     capture::Capture,
     remote::RemoteCommand,
     stats::Show,
+    top::TopArguments,
     vm::{To, VmCommand},
 };
 use super::{
@@ -28,6 +30,7 @@ use super::{
     events::Recorded,
     plan::{Plan, VmSocket, socket_path_fault},
     sandbox::filter::Seccomp,
+    top::Top,
 };
 
 /// What `--print-capabilities` prints on standard output: a `VHostUserBackendCapabilities` of QEMU's
@@ -105,6 +108,8 @@ enum Command {
     Ls(Show),
     /// Show what a running program has counted, over its control socket
     Stats(Show),
+    /// Show what a running program counts as it goes on, on a terminal: rates by VM and service, buffers, latency
+    Top(TopArguments),
     /// Show what has happened last in a running program, over its control socket
     Events(Show),
     /// Let the program that is installed now take over from a running one, over its control socket
@@ -147,6 +152,8 @@ pub enum Action {
     Serve(Plan),
     /// Ask a running program for something.
     Call(Call),
+    /// Show what a running program counts as it goes on.
+    Top(Top),
     /// Capture messages of a running program.
     Capture(CaptureCall),
 }
@@ -265,6 +272,7 @@ impl Cli {
             Some(Command::Vm { command }) => return Ok(Action::Call(command.into())),
             Some(Command::Ls(show)) => return Ok(Action::Call(show.ask(Request::List))),
             Some(Command::Stats(show)) => return Ok(Action::Call(show.ask(Request::Stats))),
+            Some(Command::Top(arguments)) => return Ok(Action::Top(arguments.into())),
             Some(Command::Events(show)) => return Ok(Action::Call(show.ask(Request::Events))),
             Some(Command::Upgrade { to }) => {
                 let (control, json) = to.into();

@@ -19,10 +19,9 @@ use crate::remote::memory::{Access, CarveoutError, CarveoutSlice, Carveouts, Reg
 /// Bytes of a record.
 const RECORD: usize = 256;
 /// Records of a ring.
-const COUNT: usize = 4096;
-const RECORDS: u64 = COUNT as u64;
+const RECORDS: usize = 4096;
 /// Bytes of both rings.
-const BYTES: usize = 2 * COUNT * RECORD;
+const BYTES: usize = 2 * RECORDS * RECORD;
 
 const AT_TIME: usize = 8;
 const AT_LEVEL: usize = 16;
@@ -79,7 +78,12 @@ pub(super) fn record_in(opened: Rings) {
 
 /// What is recorded, oldest first.
 pub(super) fn recorded() -> Vec<Event> {
-    rings().as_ref().map(Rings::events).unwrap_or_default()
+    recorded_last(usize::MAX)
+}
+
+/// So many of the last events at most, oldest first.
+pub(super) fn recorded_last(most: usize) -> Vec<Event> {
+    rings().as_ref().map(|rings| rings.events(most)).unwrap_or_default()
 }
 
 /// A log that is recorded too.
@@ -120,7 +124,8 @@ impl Rings {
     }
 
     fn record(&mut self, level: Level, text: &str) {
-        let at = at(self.who, self.next % RECORDS);
+        let place = usize::try_from(self.next % RECORDS as u64).unwrap_or(0);
+        let at = at(self.who, place);
         let len = (0..=text.len().min(TEXT)).rev().find(|len| text.is_char_boundary(*len)).unwrap_or(0);
         let text = &text.as_bytes()[..len];
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -133,15 +138,20 @@ impl Rings {
         self.next = self.next.wrapping_add(1);
     }
 
-    fn events(&self) -> Vec<Event> {
-        let places =
-            [Who::Worker, Who::Keeper].into_iter().flat_map(|who| (0..RECORDS).map(move |at| (who, at)));
-        let mut events: Vec<_> = places.filter_map(|(who, place)| self.event(who, place)).collect();
+    fn events(&self, most: usize) -> Vec<Event> {
+        let last_of = |who: Who| {
+            let mut places: Vec<_> =
+                (0..RECORDS).map(|place| (self.memory.read_u64(at(who, place)), place)).collect();
+            places.sort_unstable_by(|one, other| other.cmp(one));
+            places.into_iter().take(most).filter_map(move |(_, place)| self.event(who, place))
+        };
+        let mut events: Vec<_> = [Who::Worker, Who::Keeper].into_iter().flat_map(last_of).collect();
         events.sort_by_key(|(number, event)| (event.time_ns, event.by, *number));
-        events.into_iter().map(|(_, event)| event).collect()
+        let last = events.split_off(events.len().saturating_sub(most));
+        last.into_iter().map(|(_, event)| event).collect()
     }
 
-    fn event(&self, who: Who, place: u64) -> Option<(u64, Event)> {
+    fn event(&self, who: Who, place: usize) -> Option<(u64, Event)> {
         let at = at(who, place);
         let number = self.memory.read_u64(at);
         let len = usize::from(self.memory.read_u16(at + AT_LEN));
@@ -159,12 +169,12 @@ impl Rings {
 }
 
 /// Where a record is.
-fn at(who: Who, place: u64) -> usize {
+fn at(who: Who, place: usize) -> usize {
     let ring = match who {
         Who::Worker => 0,
         Who::Keeper => BYTES / 2,
     };
-    ring + usize::try_from(place).unwrap_or(0) * RECORD
+    ring + place * RECORD
 }
 
 #[cfg(test)]
@@ -178,7 +188,7 @@ mod tests {
     }
 
     fn texts(rings: &Rings) -> Vec<(Who, String)> {
-        rings.events().into_iter().map(|event| (event.by, event.text)).collect()
+        rings.events(usize::MAX).into_iter().map(|event| (event.by, event.text)).collect()
     }
 
     #[test]
@@ -191,8 +201,10 @@ mod tests {
         let found = open(Who::Worker);
         let expected = [(Who::Worker, "first"), (Who::Keeper, "died"), (Who::Worker, "next line")];
         assert_eq!(texts(&found), expected.map(|(who, text)| (who, text.to_owned())));
-        let levels: Vec<_> = found.events().into_iter().map(|event| event.level).collect();
+        let levels: Vec<_> = found.events(usize::MAX).into_iter().map(|event| event.level).collect();
         assert_eq!(levels, ["info", "warn", "error"]);
+        let last: Vec<_> = found.events(2).into_iter().map(|event| event.text).collect();
+        assert_eq!(last, ["died", "next line"]);
     }
 
     #[test]
@@ -202,7 +214,7 @@ mod tests {
             rings.record(Level::Info, &format!("{number} {}", "\u{e9}".repeat(TEXT)));
         }
         let found = texts(&rings);
-        assert_eq!(found.len() as u64, RECORDS);
+        assert_eq!(found.len(), RECORDS);
         assert!(found[0].1.starts_with("10 ") && found[0].1.ends_with('\u{e9}') && found[0].1.len() <= TEXT);
     }
 
@@ -211,7 +223,7 @@ mod tests {
         let rings = Rings::open(&file(), Who::Worker).unwrap();
         for byte in [0xFF, 0x01, 0x80] {
             rings.memory.write_bytes(0, &vec![byte; BYTES]);
-            let _ = rings.events();
+            let _ = rings.events(usize::MAX);
         }
         rings.memory.write_bytes(0, &vec![0xFF; BYTES]);
         assert_eq!(texts(&rings), []);

@@ -23,6 +23,7 @@ use super::activation::{ActivationError, Passed};
 use super::config::{KeyError, one_more_vm};
 use super::control::Refusal;
 use super::events::{self, Rings, Who};
+use super::last_events::{self, written_down};
 use super::plan::{MetricsPlan, Plan, VmPlan};
 use super::remotes::{self, RemoteError};
 use super::requests::to_toml;
@@ -140,6 +141,8 @@ pub fn keep(plan: &Plan, handover: &Handover) -> Result<(), KeepError> {
         Ok(rings) => events::record_in(rings),
         Err(error) => warn!("nothing of this process is recorded: {}", Causes(&error)),
     }
+    let events =
+        written_down(events, last_events::directory(plan)).map_err(system("the thread for last events"))?;
     let household: Arc<dyn Household> = Arc::<Kept>::clone(&kept);
     let ended = supervise((&sender, &events), &household);
     kept.close();
@@ -215,6 +218,7 @@ impl Kept {
             Some(folder) => state_file(&folder.join(format!("{}.state", remote.name)), State::SIZE),
             None => state_memory(State::SIZE).map_err(system("state memory")),
         });
+        let states = states.collect::<Result<Vec<_>, _>>()?;
         let recorder = match &plan.state {
             Some(folder) => state_file(&folder.join("events"), events::SIZE)?,
             None => state_memory(events::SIZE).map_err(system("the memory for events"))?,
@@ -230,7 +234,7 @@ impl Kept {
         let kept = Kept {
             plan: plan.clone(),
             handover: handover.to_file().map_err(system("the handover to workers"))?.into(),
-            states: states.collect::<Result<_, _>>()?,
+            states,
             hosts: remotes::hosts(&plan.remotes)?,
             control: control.map(OwnedFd::from),
             metrics,

@@ -17,7 +17,9 @@
 //! | [`vms`] | the VMs that are being served; they come and go |
 //! | `requests` | what the requests of the control socket do |
 //! | `events` | the flight recorder: what has happened last, in memory that outlives the worker |
+//! | `last_events` | the last of them written to a file where a worker has died |
 //! | `metrics` | what was counted, for Prometheus |
+//! | [`top`] | what is counted, live on a terminal: a client |
 //! | [`sockets`] | the vhost-user sockets: made at a path, or inherited |
 //! | [`activation`] | sockets that the service manager has opened |
 //! | [`sandbox`] | what the process that talks to guests gives up: privileges, files, system calls |
@@ -31,11 +33,13 @@ pub mod control;
 pub mod device_tree;
 mod events;
 pub mod keep;
+mod last_events;
 mod metrics;
 pub mod plan;
 pub mod remotes;
 mod requests;
 pub mod sandbox;
 pub mod sockets;
+pub mod top;
 pub mod vms;
 pub mod work;

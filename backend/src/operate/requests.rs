@@ -1,5 +1,6 @@
 //! What the requests of the control socket do.
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -110,10 +111,18 @@ pub(super) fn stats(vms: &Vms) -> Stats {
     let stats = |name: &str, bridge: &Bridge| {
         let RemoteReport { name, state } = report(name, bridge);
         let figures = bridge.figures()?;
-        let latency = Latencies::from(&figures.latency);
-        Some(RemoteStats { name, state, doorbells_heard: figures.heard, latency, devices: figures.devices })
+        let (monotonic_ns, latency) = (monotonic_ns(), Latencies::from(&figures.latency));
+        let (doorbells_heard, devices) = (figures.heard, figures.devices);
+        Some(RemoteStats { name, state, monotonic_ns, doorbells_heard, latency, devices })
     };
     Stats { remotes: vms.each_remote(stats).into_iter().flatten().collect() }
+}
+
+/// Now, by a clock that goes on whatever becomes of this process.
+fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let nanoseconds = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec);
+    u64::try_from(nanoseconds).unwrap_or(u64::MAX)
 }
 
 fn no_remote(vms: &Vms, key: &str, found: &str) -> Refusal {

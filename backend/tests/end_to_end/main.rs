@@ -25,4 +25,6 @@ mod sharing;
 mod spoofing;
 mod stats;
 mod streaming;
+mod terminal;
+mod top;
 mod torn;

@@ -64,6 +64,36 @@ fn scrape(rig: &Rig) -> String {
     text
 }
 
+/// Messages to the remote and to the guest between a VM and a service, as a scrape has them.
+fn messages_scraped(scraped: &str, vm: usize, service: &str) -> (u64, u64) {
+    let count = |direction: &str| {
+        let labels = [
+            format!("vm=\"vm{vm}\""),
+            format!("service=\"{service}\""),
+            format!("direction=\"{direction}\""),
+        ];
+        let is_meant = |line: &&str| {
+            line.starts_with("rpmsg_messages_total{") && labels.iter().all(|label| line.contains(label))
+        };
+        let lines: Vec<_> = scraped.lines().filter(is_meant).collect();
+        let [line] = lines[..] else { panic!("{lines:?}") };
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    (count("to-remote"), count("to-guest"))
+}
+
+/// The same as they are printed for people.
+fn messages_printed(text: &str, vm: usize, service: &str) -> (u64, u64) {
+    let rows = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let is_meant = |row: &Vec<&str>| {
+        row.first() == Some(&format!("vm{vm}").as_str())
+            && row.get(1).is_some_and(|name| name.starts_with(&format!("{service}@")))
+    };
+    let rows: Vec<_> = rows.filter(is_meant).collect();
+    let [row] = &rows[..] else { panic!("{text}") };
+    (row[2].parse().unwrap(), row[4].parse().unwrap())
+}
+
 /// Messages to the remote and to the guest, of everything that has both.
 fn messages(of: &Value) -> (u64, u64) {
     let count = |direction: &str| of[direction]["messages"].as_u64().unwrap();
@@ -118,24 +148,31 @@ fn the_counts_are_what_the_guests_have_sent_and_received_although_workers_were_k
     let buffers = &device["buffers"];
     assert_eq!((&buffers["in-flight"], &buffers["held"]), (&0.into(), &0.into()), "{buffers}");
 
-    let scraped = scrape(&rig);
-    for (number, (stream, name)) in streams.iter().zip(services).enumerate() {
-        let is_meant = |line: &&str| {
-            let has = |label: String| line.contains(&label);
-            line.starts_with("rpmsg_messages_total{")
-                && has(format!("vm=\"vm{number}\""))
-                && has(format!("service=\"{name}\""))
-                && has("direction=\"to-guest\"".to_owned())
-        };
-        let lines: Vec<_> = scraped.lines().filter(is_meant).collect();
-        assert!(
-            matches!(lines[..], [line] if line.ends_with(&format!("}} {}", stream.received()))),
-            "{lines:?}"
-        );
+    let counted = |stream: &EchoStream| (u64::from(stream.sent()), u64::from(stream.received()));
+    let expected: Vec<_> = streams.iter().map(counted).collect();
+    for restarts in [KILLS, KILLS + 1] {
+        let scraped = scrape(&rig);
+        for (number, (counts, name)) in expected.iter().zip(services).enumerate() {
+            assert_eq!(messages_scraped(&scraped, number, name), *counts, "{scraped}");
+        }
+        let line = format!("rpmsg_worker_restarts_total{{remote=\"core\",device=\"core\"}} {restarts}");
+        assert!(scraped.lines().any(|found| found == line), "{scraped}");
+        let text = ask(&rig, &["stats"]);
+        for (number, (counts, name)) in expected.iter().zip(services).enumerate() {
+            assert_eq!(messages_printed(&text, number, name), *counts, "{text}");
+        }
+        if restarts == KILLS {
+            // What is counted is the same when nothing happens but this. Who asks then waits for the next worker.
+            rig.program().kill_worker();
+        }
     }
-    assert!(
-        scraped.contains(&format!("rpmsg_worker_restarts_total{{remote=\"core\",device=\"core\"}} {KILLS}"))
-    );
+    let outlived = self::device(&rig, "stats");
+    let lasting = |device: &Value| {
+        let vms = device["vms"].as_array().unwrap().iter();
+        let keys = ["name", "to-remote", "to-guest", "dropped", "services"];
+        vms.map(|vm| keys.map(|key| vm[key].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(lasting(&outlived), lasting(&device));
 
     let text = ask(&rig, &["stats"]);
     assert!(text.contains("not allowed") && text.contains("rpmsg-raw@"), "{text}");
@@ -175,4 +212,39 @@ fn what_is_served_is_listed_with_its_addresses() {
     assert_eq!((&client["guest"], client["host"].as_u64().unwrap() >> 24), (&HERE.into(), 127));
     let text = ask(&rig, &["ls"]);
     assert!(text.contains("exclusive") && text.contains("vm0,vm1"), "{text}");
+}
+
+#[test]
+fn what_happened_before_the_end_of_a_worker_is_written_down_and_told() {
+    let mut rig = Rig::prepare(Plan::with_sessions(1));
+    let (control, state) = (rig.path("control"), rig.path("state"));
+    fs::create_dir(&state).unwrap();
+    fs::write(rig.config_path(), format!("control = {control:?}\nstate = {state:?}\n{}", rig.config()))
+        .unwrap();
+    rig.start_core();
+    rig.start_program();
+    let mut guest = rig.guest(0);
+    guest.announce("of-the-guest", 1030);
+    Rig::settle(&mut guest);
+
+    for nth in 1..=2 {
+        let worker = rig.program().crash_worker();
+        let said = rig.program().wait_log_again("what happened before the end of the worker is in ", nth);
+        let path = said.rsplit_once(" is in ").unwrap().1;
+        assert!(path.starts_with(state.to_str().unwrap()), "{said}");
+        let written = fs::read_to_string(path).unwrap();
+        let has = |by: &str, text: &str| written.lines().any(|line| line.contains(by) && line.contains(text));
+        assert!(has(" worker info ", "vm vm0: "), "{written}");
+        assert_eq!(has(" keeper warn ", "the worker has died"), nth == 2, "{written}");
+        assert!(written.lines().count() <= 50, "{written}");
+        rig.program().wait_other_worker(worker, nth + 1);
+    }
+    let told = ask(&rig, &["events"]);
+    let deaths = told.lines().filter(|line| line.contains(" keeper warn  the worker has died")).count();
+    assert_eq!(deaths, 2, "{told}");
+    let numbers: Vec<_> = told.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    assert!(numbers.is_sorted(), "oldest first: {told}");
+    let reply: Value = serde_json::from_str(&ask(&rig, &["events", "--json"])).unwrap();
+    assert!(reply["result"]["events"].as_array().unwrap().len() >= numbers.len(), "{reply}");
+    Rig::settle(&mut guest);
 }

@@ -275,6 +275,22 @@ fn what_is_served_and_counted_can_be_asked_for() {
 }
 
 #[test]
+fn a_program_can_be_looked_at_every_so_often() {
+    let top = |more: &[&str]| match action(&[&["top", "--control", "/run/c"], more].concat()) {
+        Ok(Action::Top(top)) => Ok(top.interval.as_secs_f64()),
+        Ok(other) => panic!("{other:?}"),
+        Err(said) => Err(said),
+    };
+    assert_eq!((top(&[]), top(&["--interval", "0.1"])), (Ok(1.0), Ok(0.1)));
+    for wrong in ["0", "0.09", "3601", "inf", "NaN", "1s"] {
+        let said = top(&["--interval", wrong]).unwrap_err();
+        let expected = format!("expected a number of seconds from 0.1 to 3600, found {wrong:?}");
+        assert!(said.contains(&expected), "{said}");
+    }
+    assert!(refusal(&["top"]).contains("--control"));
+}
+
+#[test]
 fn every_key_of_a_vm_can_be_said_on_the_command_line() {
     let all = "add c --socket s --mode 0660 --group g --slot 3 --remote r --device 1 --address 0x400 --address 7 --strict \
                --overflow drop --weight 2 --messages-per-second 10 --bytes-per-second 1000";

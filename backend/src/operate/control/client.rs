@@ -125,6 +125,13 @@ impl Call {
         output.write_all(text.as_bytes()).map_err(CallError::Print)
     }
 
+    /// Sends the request and returns its result.
+    pub(in crate::operate) fn ask<T: for<'de> Deserialize<'de>>(&self) -> Result<T, CallError> {
+        let line = self.exchange()?;
+        let result = Reply::parse(&line).map_err(self.not_a_reply(&line))??;
+        self.result(result, &line)
+    }
+
     /// Sends the request, waits for the reply, and returns the connection with what follows the reply.
     ///
     /// # Errors

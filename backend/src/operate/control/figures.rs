@@ -49,6 +49,8 @@ pub(in crate::operate) struct RemoteStats {
     pub(in crate::operate) name: String,
     /// What it is doing.
     pub(in crate::operate) state: String,
+    /// When this was counted, in nanoseconds of the host's monotonic clock: rates are differences over differences of it.
+    pub(in crate::operate) monotonic_ns: u64,
     /// How often its mailbox was heard, by this worker.
     pub(in crate::operate) doorbells_heard: u64,
     /// How long messages were in the program's hands.
@@ -58,7 +60,7 @@ pub(in crate::operate) struct RemoteStats {
 }
 
 /// How long messages were in the program's hands, by direction.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::operate) struct Latencies {
     pub(in crate::operate) to_remote: Percentiles,
@@ -66,7 +68,7 @@ pub(in crate::operate) struct Latencies {
 }
 
 /// Of samples, in nanoseconds.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::operate) struct Percentiles {
     /// How many samples there are.
@@ -92,13 +94,16 @@ impl From<&Latency> for Latencies {
     }
 }
 
-/// Rows with columns as wide as they have to be; the first row is the heading.
-fn table(rows: &[Vec<String>]) -> String {
+/// Rows with columns as wide as they have to be; the first row is the heading. So many columns are texts, the others figures.
+fn table(rows: &[Vec<String>], texts: usize) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<_> = (0..columns).map(width).collect();
     let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  "));
+        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| match column < texts {
+            true => format!("{cell:width$}  "),
+            false => format!("{cell:>width$}  "),
+        });
         format!("  {}\n", cells.collect::<String>().trim_end())
     };
     // A heading alone says nothing.
@@ -121,6 +126,7 @@ fn or_dash(value: Option<String>) -> String {
 pub(super) fn listing(listing: &Listing) -> String {
     let mut text = String::new();
     for RemoteListing { name, state, devices } in &listing.remotes {
+        text += if text.is_empty() { "" } else { "\n" };
         let _ = writeln!(text, "remote {name}: {state}");
         for device in devices {
             if device.name != *name {
@@ -147,7 +153,7 @@ pub(super) fn listing(listing: &Listing) -> String {
                 let host = or_dash(endpoint.host.map(hex));
                 vec![endpoint.vm.clone(), hex(endpoint.guest), host, or_dash(endpoint.service.clone()), whose]
             }));
-            let tables = [vms, services, endpoints].map(|rows| table(&rows));
+            let tables = [vms, services, endpoints].map(|rows| table(&rows, usize::MAX));
             text += &tables.into_iter().filter(|table| !table.is_empty()).collect::<Vec<_>>().join("\n");
         }
     }
@@ -157,21 +163,23 @@ pub(super) fn listing(listing: &Listing) -> String {
 /// What was counted, for people.
 pub(super) fn stats(stats: &Stats) -> String {
     let mut text = String::new();
-    for RemoteStats { name, state, doorbells_heard, latency, devices } in &stats.remotes {
+    for RemoteStats { name, state, doorbells_heard, latency, devices, .. } in &stats.remotes {
+        text += if text.is_empty() { "" } else { "\n" };
         let _ = writeln!(text, "remote {name}: {state}; doorbells heard: {doorbells_heard}");
         let mut rows = heading(["BATCH TAKES", "SAMPLES", "P50", "P90", "P99", "P99.9", "MAX"]);
         for (direction, of) in [("to the remote", &latency.to_remote), ("to the guest", &latency.to_guest)] {
-            let times = [of.p50_ns, of.p90_ns, of.p99_ns, of.p999_ns, of.max_ns].map(time);
+            let times = [of.p50_ns, of.p90_ns, of.p99_ns, of.p999_ns, of.max_ns];
+            let times = times.map(|ns| if of.samples == 0 { "-".to_owned() } else { time(ns) });
             rows.push([direction.to_owned(), of.samples.to_string()].into_iter().chain(times).collect());
         }
-        text += &table(&rows);
+        text += &table(&rows, 1);
         devices.iter().for_each(|figures| text += &device(figures));
     }
     text
 }
 
 /// What has happened, for people: a line each.
-pub(super) fn events(events: &Events) -> String {
+pub(in crate::operate) fn events(events: &Events) -> String {
     let line = |Event { time_ns, by, level, text }: &Event| {
         let time = Timestamp::from_nanosecond(i128::from(*time_ns)).unwrap_or_default();
         let by = match by {
@@ -192,9 +200,9 @@ fn device(figures: &DeviceFigures) -> String {
             buffers.in_flight, buffers.to_remote, buffers.held, buffers.from_remote
         )
     });
-    let mut text = format!(
-        "\n{name}: {buffers}; {misdirected} messages misdirected, {malformed} malformed; doorbells rung: \
-         {doorbells_rung}; worker restarts: {worker_restarts}\n"
+    let text = format!(
+        "\n{name}: {buffers}\n  {misdirected} messages misdirected, {malformed} malformed; doorbells rung: \
+         {doorbells_rung}; worker restarts: {worker_restarts}\n\n"
     );
     let names = ["VM", "SERVICE", "TO REMOTE", "BYTES", "TO GUEST", "BYTES", "DROPPED"];
     let mut rows = heading(names);
@@ -206,25 +214,25 @@ fn device(figures: &DeviceFigures) -> String {
         rows.push(names.into_iter().chain(numbers.map(|number| number.to_string())).collect());
         rows.extend(vm.services.iter().map(|service| service_row(vm, service)));
     }
-    text += &table(&rows);
-    let names =
-        ["VM", "BUFFERS", "SHARE", "WAITING", "SHARE", "STALLS", "STALLED", "SUBSCRIBED", "TIME-OUTS"];
+    let messages = table(&rows, 2);
+    let names = ["VM", "BUFFERS", "WAITING", "STALLS", "STALLED", "SUBSCRIBED", "TIME-OUTS"];
     let mut rows = heading(names);
     rows.extend(vms.iter().map(|vm| {
-        let held = [vm.held.into(), vm.share.into(), vm.waiting as u64, vm.waiting_share.into(), vm.stalls];
-        let numbers = held.map(|number: u64| number.to_string());
-        let rest = [time(vm.stalled_ns), vm.subscriptions.to_string(), vm.time_outs.to_string()];
-        [vm.name.clone()].into_iter().chain(numbers).chain(rest).collect()
+        let of = [format!("{}/{}", vm.held, vm.share), format!("{}/{}", vm.waiting, vm.waiting_share)];
+        let stalls = [vm.stalls.to_string(), time(vm.stalled_ns)];
+        let rest = [vm.subscriptions, vm.time_outs].map(|count| count.to_string());
+        [vm.name.clone()].into_iter().chain(of).chain(stalls).chain(rest).collect()
     }));
-    text += &table(&rows);
-    let mut rows = heading(["VM", "DROPPED", "REASON"]);
+    let shares = table(&rows, 1);
+    let mut rows = heading(["VM", "REASON", "DROPPED"]);
     for vm in vms {
         let dropped = vm.dropped.iter();
         rows.extend(
-            dropped.map(|(reason, count)| vec![vm.name.clone(), count.to_string(), reason.to_string()]),
+            dropped.map(|(reason, count)| vec![vm.name.clone(), reason.to_string(), count.to_string()]),
         );
     }
-    text + &table(&rows)
+    let tables = [messages, shares, table(&rows, 2)];
+    text + &tables.into_iter().filter(|table| !table.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
 fn service_row(vm: &VmFigures, service: &ServiceFigures) -> Vec<String> {
@@ -239,7 +247,7 @@ fn service_row(vm: &VmFigures, service: &ServiceFigures) -> Vec<String> {
 }
 
 /// A time in the unit that suits it.
-fn time(ns: u64) -> String {
+pub(in crate::operate) fn time(ns: u64) -> String {
     match ns {
         0..10_000 => format!("{ns} ns"),
         10_000..10_000_000 => format!("{} us", ns / 1_000),
@@ -250,7 +258,10 @@ fn time(ns: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+    use crate::bridge::counters::Reason;
 
     #[test]
     fn what_is_served_is_printed_in_columns() {
@@ -270,6 +281,82 @@ mod tests {
              \x20 ENDPOINT OF  GUEST  HOST        SERVICE  WHOSE\n\
              \x20 a            0x406  0x7f000000  echo     the remote's\n"
         );
+    }
+
+    #[test]
+    fn what_was_counted_is_printed_with_its_figures_below_each_other() {
+        let json = r#"{"remotes":[{"name":"core","state":"attached","monotonic-ns":1,"doorbells-heard":4,
+            "latency":{"to-remote":{"samples":3,"p50-ns":900,"p90-ns":1100,"p99-ns":10000,"p999-ns":11000,"max-ns":15000000},
+                       "to-guest":{"samples":0,"p50-ns":0,"p90-ns":0,"p99-ns":0,"p999-ns":0,"max-ns":0}},
+            "devices":[{"name":"core","buffers":{"to-remote":256,"in-flight":2,"free":254,"from-remote":256,"held":1},
+                "misdirected":1,"malformed":0,"worker-restarts":2,"doorbells-rung":6,
+                "vms":[{"name":"a","slot":0,"to-remote":{"messages":1203,"bytes":1500},"to-guest":{"messages":3,"bytes":15},
+                    "subscriptions":0,"time-outs":0,"dropped":{"not-allowed":7},
+                    "services":[{"name":"raw","address":1024,"to-remote":{"messages":1203,"bytes":1500},
+                                 "to-guest":{"messages":3,"bytes":15},"dropped":7}],
+                    "share":256,"held":2,"waiting-share":255,"waiting":1,"stalls":1,"stalled-ns":2500000000}]}]}]}"#;
+        assert_eq!(
+            stats(&serde_json::from_str(json).unwrap()),
+            "remote core: attached; doorbells heard: 4\n\
+             \x20 BATCH TAKES    SAMPLES     P50      P90    P99  P99.9    MAX\n\
+             \x20 to the remote        3  900 ns  1100 ns  10 us  11 us  15 ms\n\
+             \x20 to the guest         0       -        -      -      -      -\n\
+             \n\
+             core: 2 of 256 buffers in flight, 1 of 256 held for VMs\n\
+             \x20 1 messages misdirected, 0 malformed; doorbells rung: 6; worker restarts: 2\n\
+             \n\
+             \x20 VM  SERVICE    TO REMOTE  BYTES  TO GUEST  BYTES  DROPPED\n\
+             \x20 a   all             1203   1500         3     15        7\n\
+             \x20 a   raw@0x400       1203   1500         3     15        7\n\
+             \n\
+             \x20 VM  BUFFERS  WAITING  STALLS  STALLED  SUBSCRIBED  TIME-OUTS\n\
+             \x20 a     2/256    1/255       1  2500 ms           0          0\n\
+             \n\
+             \x20 VM  REASON       DROPPED\n\
+             \x20 a   not allowed        7\n"
+        );
+    }
+
+    /// Every key in a value.
+    fn keys(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Array(values) => values.iter().for_each(|value| keys(value, found)),
+            Value::Object(members) => members.iter().for_each(|(key, value)| {
+                found.push(key.clone());
+                keys(value, found);
+            }),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_key_of_what_is_served_and_counted_is_in_the_reference_and_its_examples() {
+        let reference = include_str!("../../../docs/control.md");
+        let example = |request: &str| {
+            let asked = format!("{{\"version\":1,\"request\":\"{request}\"}}");
+            let mut lines = reference.lines().skip_while(|line| *line != asked).skip(1);
+            let reply: Value = serde_json::from_str(lines.next().unwrap()).unwrap();
+            reply["result"].clone()
+        };
+        let (ls, counted, happened) = (example("ls"), example("stats"), example("events"));
+        // What is parsed and said again has every key that there is.
+        let again = [
+            serde_json::to_value(serde_json::from_value::<Listing>(ls.clone()).unwrap()).unwrap(),
+            serde_json::to_value(serde_json::from_value::<Stats>(counted.clone()).unwrap()).unwrap(),
+            serde_json::to_value(serde_json::from_value::<Events>(happened.clone()).unwrap()).unwrap(),
+        ];
+        assert_eq!(again, [ls, counted, happened]);
+        let mut all: Vec<_> =
+            Reason::ALL.iter().map(|reason| serde_json::to_value(reason).unwrap()).collect();
+        all.push("worker".into());
+        let mut all: Vec<_> = all.iter().map(|name| name.as_str().unwrap().to_owned()).collect();
+        again.iter().for_each(|value| keys(value, &mut all));
+        let figures_of_latency =
+            |key: &str| key.ends_with("-ns") && (key.starts_with('p') || key.starts_with("max"));
+        all.retain(|key| !figures_of_latency(key));
+        for key in all {
+            assert!(reference.contains(&format!("`{key}`")), "expected `{key}` in the reference");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 
 use super::*;
 
-const STATS: &str = r#"{"remotes":[{"name":"m4","state":"running","doorbells-heard":4,
+const STATS: &str = r#"{"remotes":[{"name":"m4","state":"running","monotonic-ns":1,"doorbells-heard":4,
     "latency":{"to-remote":{"samples":3,"p50-ns":900,"p90-ns":1100,"p99-ns":1100,"p999-ns":1100,"max-ns":1500000000},
                "to-guest":{"samples":0,"p50-ns":0,"p90-ns":0,"p99-ns":0,"p999-ns":0,"max-ns":0}},
     "devices":[{"name":"m4","buffers":{"to-remote":256,"in-flight":2,"free":254,"from-remote":256,"held":0},

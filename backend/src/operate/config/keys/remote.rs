@@ -231,7 +231,7 @@ pub(in super::super) const DUMP: Key = Key {
     value: "the path of a directory",
     default: "no dump",
     meaning: "Where the remote's memory is written as an ELF core file when it has crashed, before anything is done about \
-              that.",
+              that. What happened last is written there too when the process that talks to guests has died.",
 };
 
 pub(in super::super) const AFTER: Key = Key {
