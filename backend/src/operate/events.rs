@@ -8,6 +8,7 @@
 //! copied, checked and shown as text.
 
 use std::fs::File;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -83,7 +84,9 @@ pub(super) fn recorded() -> Vec<Event> {
 
 /// So many of the last events at most, oldest first.
 pub(super) fn recorded_last(most: usize) -> Vec<Event> {
-    rings().as_ref().map(|rings| rings.events(most)).unwrap_or_default()
+    // The lock is the bridge's too, for every line that it logs.
+    let memory = rings().as_ref().map(|rings| rings.memory.clone());
+    memory.map(|memory| last(&memory, most)).unwrap_or_default()
 }
 
 /// A log that is recorded too.
@@ -130,42 +133,48 @@ impl Rings {
         let text = &text.as_bytes()[..len];
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.memory.write_u64(at, 0);
+        fence(Ordering::Release);
         self.memory.write_u64(at + AT_TIME, u64::try_from(now.as_nanos()).unwrap_or(u64::MAX));
         self.memory.write_u16(at + AT_LEVEL, level as u16);
         self.memory.write_u16(at + AT_LEN, u16::try_from(text.len()).unwrap_or(0));
         self.memory.write_bytes(at + AT_TEXT, text);
+        fence(Ordering::Release);
         self.memory.write_u64(at, self.next);
         self.next = self.next.wrapping_add(1);
     }
+}
 
-    fn events(&self, most: usize) -> Vec<Event> {
-        let last_of = |who: Who| {
-            let mut places: Vec<_> =
-                (0..RECORDS).map(|place| (self.memory.read_u64(at(who, place)), place)).collect();
-            places.sort_unstable_by(|one, other| other.cmp(one));
-            places.into_iter().take(most).filter_map(move |(_, place)| self.event(who, place))
-        };
-        let mut events: Vec<_> = [Who::Worker, Who::Keeper].into_iter().flat_map(last_of).collect();
-        events.sort_by_key(|(number, event)| (event.time_ns, event.by, *number));
-        let last = events.split_off(events.len().saturating_sub(most));
-        last.into_iter().map(|(_, event)| event).collect()
-    }
+/// So many of the last events at most, oldest first.
+fn last(memory: &CarveoutSlice, most: usize) -> Vec<Event> {
+    let last_of = |who: Who| {
+        let mut places: Vec<_> = (0..RECORDS).map(|place| (memory.read_u64(at(who, place)), place)).collect();
+        places.sort_unstable_by(|one, other| other.cmp(one));
+        places.into_iter().take(most).filter_map(move |(_, place)| event(memory, who, place))
+    };
+    let mut events: Vec<_> = [Who::Worker, Who::Keeper].into_iter().flat_map(last_of).collect();
+    events.sort_by_key(|(number, event)| (event.time_ns, event.by, *number));
+    let last = events.split_off(events.len().saturating_sub(most));
+    last.into_iter().map(|(_, event)| event).collect()
+}
 
-    fn event(&self, who: Who, place: usize) -> Option<(u64, Event)> {
-        let at = at(who, place);
-        let number = self.memory.read_u64(at);
-        let len = usize::from(self.memory.read_u16(at + AT_LEN));
-        if number == 0 || len > TEXT {
-            return None;
-        }
-        let mut text = vec![0; len];
-        self.memory.read_into(at + AT_TEXT, &mut text);
-        let level = self.memory.read_u16(at + AT_LEVEL);
-        let level = Level::iter().find(|known| *known as u16 == level)?;
-        let text = String::from_utf8_lossy(&text).replace(char::is_control, " ");
-        let time_ns = self.memory.read_u64(at + AT_TIME);
-        Some((number, Event { time_ns, by: who, level: level.as_str().to_lowercase(), text }))
+/// The record at a place, unless there is none, or it is written anew at this moment.
+fn event(memory: &CarveoutSlice, who: Who, place: usize) -> Option<(u64, Event)> {
+    let at = at(who, place);
+    let number = memory.read_u64(at);
+    fence(Ordering::Acquire);
+    let len = usize::from(memory.read_u16(at + AT_LEN));
+    if number == 0 || len > TEXT {
+        return None;
     }
+    let mut text = vec![0; len];
+    memory.read_into(at + AT_TEXT, &mut text);
+    let level = memory.read_u16(at + AT_LEVEL);
+    let level = Level::iter().find(|known| *known as u16 == level)?;
+    let time_ns = memory.read_u64(at + AT_TIME);
+    fence(Ordering::Acquire);
+    let text = String::from_utf8_lossy(&text).replace(char::is_control, " ");
+    let event = Event { time_ns, by: who, level: level.as_str().to_lowercase(), text };
+    (memory.read_u64(at) == number).then_some((number, event))
 }
 
 /// Where a record is.
@@ -188,7 +197,7 @@ mod tests {
     }
 
     fn texts(rings: &Rings) -> Vec<(Who, String)> {
-        rings.events(usize::MAX).into_iter().map(|event| (event.by, event.text)).collect()
+        last(&rings.memory, usize::MAX).into_iter().map(|event| (event.by, event.text)).collect()
     }
 
     #[test]
@@ -201,9 +210,9 @@ mod tests {
         let found = open(Who::Worker);
         let expected = [(Who::Worker, "first"), (Who::Keeper, "died"), (Who::Worker, "next line")];
         assert_eq!(texts(&found), expected.map(|(who, text)| (who, text.to_owned())));
-        let levels: Vec<_> = found.events(usize::MAX).into_iter().map(|event| event.level).collect();
+        let levels: Vec<_> = last(&found.memory, usize::MAX).into_iter().map(|event| event.level).collect();
         assert_eq!(levels, ["info", "warn", "error"]);
-        let last: Vec<_> = found.events(2).into_iter().map(|event| event.text).collect();
+        let last: Vec<_> = last(&found.memory, 2).into_iter().map(|event| event.text).collect();
         assert_eq!(last, ["died", "next line"]);
     }
 
@@ -223,7 +232,7 @@ mod tests {
         let rings = Rings::open(&file(), Who::Worker).unwrap();
         for byte in [0xFF, 0x01, 0x80] {
             rings.memory.write_bytes(0, &vec![byte; BYTES]);
-            let _ = rings.events(usize::MAX);
+            let _ = last(&rings.memory, usize::MAX);
         }
         rings.memory.write_bytes(0, &vec![0xFF; BYTES]);
         assert_eq!(texts(&rings), []);

@@ -4,16 +4,13 @@ use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
-use nix::libc;
-use rustix::fs::{FlockOperation, MemfdFlags, SealFlags, fcntl_add_seals, flock, ftruncate, memfd_create};
 use serde_json::{Map, Value};
 use signal_hook::consts::{SIGHUP, TERM_SIGNALS};
 use signal_hook::iterator::Signals;
@@ -28,6 +25,7 @@ use super::plan::{MetricsPlan, Plan, VmPlan};
 use super::remotes::{self, RemoteError};
 use super::requests::to_toml;
 use super::sockets::{self, Rights, SocketError, SocketFile, VmListener};
+use super::state_files::{events_file, state_file, state_memory};
 use crate::bridge::State;
 use crate::causes::Causes;
 use crate::keeper::calls::{KeptVm, Reply, Request, VERSION};
@@ -220,7 +218,7 @@ impl Kept {
         });
         let states = states.collect::<Result<Vec<_>, _>>()?;
         let recorder = match &plan.state {
-            Some(folder) => state_file(&folder.join("events"), events::SIZE)?,
+            Some(folder) => events_file(&folder.join("events"))?,
             None => state_memory(events::SIZE).map_err(system("the memory for events"))?,
         };
         let (metrics, metrics_file) = plan.metrics.as_ref().map(open_metrics).transpose()?.unzip();
@@ -383,28 +381,4 @@ fn open_metrics(plan: &MetricsPlan) -> Result<(OwnedFd, Option<SocketFile>), Kee
             Ok((listener.map_err(|source| KeepError::MetricsAddress { address, source })?.into(), None))
         }
     }
-}
-
-/// A file in the directory for what outlives the program. It is nobody else's as long as this one runs.
-fn state_file(path: &Path, size: u64) -> Result<OwnedFd, KeepError> {
-    let open = || {
-        let mut options = File::options();
-        options.read(true).write(true).create(true).truncate(false);
-        let file = options.mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        if file.metadata()?.len() != size {
-            file.set_len(0)?;
-            file.set_len(size)?;
-        }
-        Ok(file.into())
-    };
-    open().map_err(|source| KeepError::StateFile { path: path.to_owned(), source })
-}
-
-/// Memory of a fixed size, all zero, that takes what is written to and no more.
-fn state_memory(size: u64) -> io::Result<OwnedFd> {
-    let memfd = memfd_create("state", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    ftruncate(&memfd, size)?;
-    fcntl_add_seals(&memfd, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
-    Ok(memfd)
 }

@@ -18,6 +18,7 @@
 //! | `requests` | what the requests of the control socket do |
 //! | `events` | the flight recorder: what has happened last, in memory that outlives the worker |
 //! | `last_events` | the last of them written to a file where a worker has died |
+//! | `state_files` | the files and the memory for what outlives a worker, or the program |
 //! | `metrics` | what was counted, for Prometheus |
 //! | [`top`] | what is counted, live on a terminal: a client |
 //! | [`sockets`] | the vhost-user sockets: made at a path, or inherited |
@@ -40,6 +41,7 @@ pub mod remotes;
 mod requests;
 pub mod sandbox;
 pub mod sockets;
+mod state_files;
 pub mod top;
 pub mod vms;
 pub mod work;

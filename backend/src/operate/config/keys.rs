@@ -74,7 +74,8 @@ pub(super) const METRICS: Key = Key {
     value: "the path of a unix socket, beginning with /, or a loopback address with a port, such as \"127.0.0.1:9478\"",
     default: "none",
     meaning: "Where the program answers `GET /metrics` with what it has counted, for Prometheus. Whoever can connect can read \
-              it, and nothing more.",
+              it, and nothing more: at a path whoever the file's mode lets, by default this user; at an address every user of \
+              this machine. Answers are given one at a time.",
 };
 
 /// All of them, each table followed by its keys, in the order of the reference.

@@ -19,8 +19,8 @@ use super::protocol::{
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How many workers are asked, one after the other.
 const ATTEMPTS: u32 = 3;
-/// Longest reply in bytes that is read: there are at most 127 VMs for each remote.
-const MAX_REPLY: u64 = 16 * 1024 * 1024;
+/// Longest reply in bytes that is read: for each remote at most 127 VMs, each with its figures of 1024 services in some 140 bytes.
+const MAX_REPLY: u64 = 256 * 1024 * 1024;
 
 /// A request to a running program.
 #[derive(Debug, PartialEq, Eq)]
