@@ -4,6 +4,7 @@
 //! remote's life.
 
 mod awake;
+mod patience;
 
 use std::io;
 use std::mem;
@@ -19,6 +20,7 @@ use log::{Level, debug, error, warn};
 use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::timerfd::TimerFd;
 
+use self::patience::Patience;
 use super::journal::State;
 use super::latency::Latency;
 use super::policy::Policy;
@@ -65,7 +67,7 @@ pub(super) struct Worker {
     /// When a VM that found no buffer looks again.
     stalled_until: Option<Instant>,
     /// How long to look for more after the last message before going to sleep.
-    poll: Duration,
+    patience: Patience,
     /// When a message was moved last, unless the bridge has slept since.
     last_moved: Option<Instant>,
     latency: Latency,
@@ -175,7 +177,7 @@ impl Worker {
             timer_set: None,
             watched: [None; REMOTE_TOKENS.len()],
             stalled_until: None,
-            poll,
+            patience: Patience::new(poll, Instant::now()),
             last_moved: None,
             latency: Latency::new(),
             heard: 0,

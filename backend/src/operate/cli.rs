@@ -81,7 +81,8 @@ pub struct Cli {
     seccomp: Seccomp,
 
     /// How long to look for more after a message before going to sleep, in microseconds, 0 to 1000000. More shortens round
-    /// trips of a guest or a firmware that takes its time, at the cost of a core that is busy meanwhile; 0 leaves it at all times
+    /// trips of a guest or a firmware that takes its time, at the cost of a core that is busy meanwhile; 0 leaves it at all times.
+    /// Where others want that core, it is less
     #[arg(long, value_name = "TIME", default_value_t = 50)]
     #[arg(value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     poll_us: u32,

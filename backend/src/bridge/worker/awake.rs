@@ -49,15 +49,17 @@ impl Worker {
                 continue;
             }
             done = 0;
-            now = Instant::now();
-            if moved == 0 && self.last_moved.is_none_or(|last| now.duration_since(last) >= self.poll) {
+            let before = std::mem::replace(&mut now, Instant::now());
+            self.patience.at(before, now);
+            let patience = self.patience.now();
+            if moved == 0 && self.last_moved.is_none_or(|last| now.duration_since(last) >= patience) {
                 self.last_moved = None;
                 break !self.relays.iter_mut().any(Relay::rearm);
             }
             if now.duration_since(start) >= ATTENDED {
                 break false;
             }
-            if now.duration_since(self.parked) >= self.poll {
+            if now.duration_since(self.parked) >= self.patience.most() {
                 self.parked = now;
                 self.relays.iter_mut().for_each(Relay::park_idle);
             }
