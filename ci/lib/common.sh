@@ -64,3 +64,11 @@ run_ignored() {
 	env "$length" cargo test --locked "$@" -- --ignored --exact --nocapture "$test" 2>&1 | tee "$log"
 	grep -q '^test result: ok. 1 passed' "$log" || fail "expected a test called $test, found none"
 }
+
+# count_tests RESULT LOG...: how many tests ended so (passed, failed, ignored, filtered), by the line that each test program
+# closes with.
+count_tests() {
+	local result=$1
+	shift
+	sed -nE "s/^test result: .* ([0-9]+) $result( out)?;.*/\1/p" "$@" | awk '{ sum += $1 } END { print sum + 0 }'
+}

@@ -3,7 +3,10 @@
 # is needed and the system's own package lists stay as they are.
 # shellcheck shell=bash
 
+# Whose packages: of this machine, unless whoever sources this has named another architecture before.
+: "${debian_architecture:=amd64}"
 debian_apt=$target/setup/apt
+[[ $debian_architecture == amd64 ]] || debian_apt+=-$debian_architecture
 debian_debs=$target/setup/debs
 
 # apt_private TOOL ARGUMENT...: apt-get or apt-cache on the private state. The configuration is named on the
@@ -52,8 +55,8 @@ debian_update() {
 		Dir::Cache::srcpkgcache "srcpkgcache.bin";
 		Dir::Etc::sourcelist "$debian_apt/sources.list";
 		Dir::Etc::sourceparts "/dev/null";
-		APT::Architecture "amd64";
-		APT::Architectures { "amd64"; };
+		APT::Architecture "$debian_architecture";
+		APT::Architectures { "$debian_architecture"; };
 		APT::Sandbox::User "";
 		Acquire::Check-Valid-Until "false";
 		Acquire::Languages "none";

@@ -332,17 +332,18 @@ fn a_message_in_many_pieces_is_read_and_written_as_one() {
 
 #[test]
 fn memory_that_is_longer_than_its_file_is_refused() {
+    // In steps of the largest pages that there are.
     let file = tempfile::tempfile().unwrap();
-    file.set_len(0x3000).unwrap();
+    file.set_len(0x30000).unwrap();
     let check = |offset, len| {
         let backing = Some(FileOffset::new(file.try_clone().unwrap(), offset));
-        let region = (GuestAddress(0x8000), len, backing);
+        let region = (GuestAddress(0x80000), len, backing);
         check_files(&GuestMemoryMmap::from_ranges_with_files([region]).unwrap())
     };
-    check(0x1000, 0x2000).unwrap();
-    let error = check(0x2000, 0x2000).unwrap_err().to_string();
-    assert!(error.contains("0x2000 bytes at guest address 0x8000 in a file of 0x3000 bytes"), "{error}");
-    assert!(error.contains("at least 0x4000"), "{error}");
+    check(0x10000, 0x20000).unwrap();
+    let error = check(0x20000, 0x20000).unwrap_err().to_string();
+    assert!(error.contains("0x20000 bytes at guest address 0x80000 in a file of 0x30000 bytes"), "{error}");
+    assert!(error.contains("at least 0x40000"), "{error}");
 }
 
 proptest! {

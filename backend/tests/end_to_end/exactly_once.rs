@@ -13,8 +13,8 @@ const HERE: u32 = 1024;
 /// Messages that a VM has under way, which is what it may have of the core's buffers in any case.
 const WINDOW: u32 = 32;
 
-/// Services of every mode, each with an echo of its own.
-const RULES: &str = "[[service]]\nname = \"latching-echo\"\nmode = \"serialized\"\n\
+/// Services of every mode, each with an echo of its own. An answer that waits for the next worker is not given up.
+const RULES: &str = "[[service]]\nname = \"latching-echo\"\nmode = \"serialized\"\ntime-out = \"60min\"\n\
                      [[service]]\nname = \"exclusive\"\nmode = \"exclusive\"\nowner = \"vm2\"\n";
 /// What each VM streams to.
 const SERVICES: [&str; 4] = ["rpmsg-raw", "latching-echo", "exclusive", "latching-echo"];

@@ -9,6 +9,7 @@ use super::{Change, Loss, Phase, RemoteCore};
 use crate::remote::attach::Attachment;
 use crate::remote::config::MailboxConfig;
 use crate::remote::mailbox::{Mailbox, Signals};
+use crate::remote::memory::full;
 use crate::remote::recovery::RecoveryPolicy;
 
 impl RemoteCore {
@@ -40,6 +41,8 @@ impl RemoteCore {
         let mut signals = Signals::default();
         mailbox.flush(now);
         let received = mailbox.receive(&mut signals);
+        // What was acknowledged is so before anybody looks at the vrings: what comes later is signalled anew.
+        full();
         self.unknown_signals += signals.unknown;
         if let Err(error) = received {
             debug!("remote {}: {error}", self.config.name);

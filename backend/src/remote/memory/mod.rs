@@ -319,19 +319,20 @@ mod tests {
 
     #[test]
     fn what_lies_before_the_region_in_its_map_is_not_part_of_it() {
+        // In steps of the largest pages that there are.
         let file = tempfile::tempfile().unwrap();
-        file.set_len(0x3000).unwrap();
-        let region = Region::map_behind(&file, 0x1000, 0x810, 0x100, 0x2000, Access::Device).unwrap();
+        file.set_len(0x30000).unwrap();
+        let region = Region::map_behind(&file, 0x10000, 0x810, 0x100, 0x2000, Access::Device).unwrap();
         let carveouts = Carveouts::new(vec![region.at_physical(0x9000)]);
         let memory = carveouts.slice(0x2010, 4, 4).unwrap();
         memory.write_u32(0, 0x0403_0201);
         let mut bytes = [0; 4];
-        file.read_exact_at(&mut bytes, 0x1000 + 0x810 + 0x10).unwrap();
+        file.read_exact_at(&mut bytes, 0x10000 + 0x810 + 0x10).unwrap();
         assert_eq!((bytes, memory.physical_address()), ([1, 2, 3, 4], 0x9010));
         assert!(carveouts.slice(0x20FD, 4, 1).is_err() && carveouts.slice(0x1FFF, 1, 1).is_err());
 
-        let error = Region::map_behind(&file, 0x2000, 0x810, 0x1000, 0, Access::Device).unwrap_err();
-        assert!(error.to_string().contains("expected at least 0x3810"), "{error}");
+        let error = Region::map_behind(&file, 0x20000, 0x810, 0x10000, 0, Access::Device).unwrap_err();
+        assert!(error.to_string().contains("expected at least 0x30810"), "{error}");
     }
 
     #[test]
