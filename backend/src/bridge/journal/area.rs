@@ -26,8 +26,11 @@ const AT_ACTIVE: usize = 12;
 const AT_COMMITTED: [usize; 2] = [16, 20];
 const AT_HALVES: usize = 64;
 
-/// Bytes of a log up to which it is not worth while to begin another half: they stay in the cache.
-const SHORT_LOG: usize = 16 << 10;
+/// Bytes of a log up to which it is not worth while to begin another half: they stay in a processor's own cache, and a snapshot of
+/// many VMs takes as long as hundreds of messages.
+const SHORT_LOG: usize = 64 << 10;
+/// How much longer than the snapshot the log of a long one may become.
+const LOG_PER_SNAPSHOT: usize = 4;
 
 /// A snapshot does not fit into an area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -116,7 +119,7 @@ impl Area {
         (self.half, self.start) = (half, start);
         self.committed = log;
         self.end = log;
-        self.limit = (log + SHORT_LOG.max(2 * log)).min(room);
+        self.limit = (log + SHORT_LOG.max(LOG_PER_SNAPSHOT * log)).min(room);
         Ok(())
     }
 
