@@ -278,7 +278,7 @@ fn finish(bench: &mut Bench, models: &mut [Model], echoes: &[u32]) {
     for (vm, model) in models.iter_mut().enumerate() {
         let left: usize = model.expected.iter().map(VecDeque::len).sum();
         let missing = model.missing + left as u64;
-        let counters = bench.counters(vm);
+        let counters = bench.figures(vm);
         let dropped: u64 = Reason::ALL.iter().map(|reason| counters.dropped(*reason)).sum();
         // A late answer to a serialized service has been counted as a time-out.
         let accounted = dropped + counters.time_outs;

@@ -12,7 +12,7 @@ use std::time::Instant;
 use rustix::event::{EventfdFlags, eventfd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::bridge::counters::Counters;
+use crate::bridge::counters::Figures;
 use crate::bridge::journal::State;
 use crate::bridge::policy::{Overflow, Policy, VmPolicy};
 use crate::bridge::relay::Relay;
@@ -398,8 +398,9 @@ impl Bench {
     }
 
     /// What has been counted for a VM.
-    pub fn counters(&mut self, vm: usize) -> &Counters {
-        &self.account(vm).counters
+    pub fn figures(&mut self, vm: usize) -> &Figures {
+        self.relay.commit();
+        self.account(vm).counters.figures()
     }
 
     /// What is known of a VM.

@@ -320,7 +320,7 @@ impl Queue {
     /// The pieces of guest memory that hold the chain's bytes from `start` on, `len` bytes in all (fewer if the
     /// chain ends before).
     #[inline]
-    pub(super) fn pieces(&self, start: usize, len: usize) -> impl Iterator<Item = VolatileSlice<'_>> {
+    pub fn pieces(&self, start: usize, len: usize) -> impl Iterator<Item = VolatileSlice<'_>> {
         let memory = self.descriptors.memory();
         self.chain.pieces(start, len).map(|fragment| memory.bytes(&fragment))
     }
