@@ -50,6 +50,7 @@ fn run(cli: Cli, arguments: Vec<OsString>) -> Result<(), Box<dyn Error>> {
         Action::Call(call) => call.run(&mut std::io::stdout())?,
         Action::Top(top) => top.run()?,
         Action::Capture(capture) => capture.run()?,
+        Action::Stream(stream) => stream.run()?,
     }
     Ok(())
 }

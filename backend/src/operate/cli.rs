@@ -30,6 +30,7 @@ use super::{
     events::Recorded,
     plan::{Plan, VmSocket, socket_path_fault},
     sandbox::filter::Seccomp,
+    streams::StreamCall,
     top::Top,
 };
 
@@ -157,6 +158,8 @@ pub enum Action {
     Top(Top),
     /// Capture messages of a running program.
     Capture(CaptureCall),
+    /// Have a running program stream something.
+    Stream(StreamCall),
 }
 
 /// The value of `--fd`.
@@ -279,7 +282,7 @@ impl Cli {
                 let (control, json) = to.into();
                 return Ok(Action::Call(Call { control, request: Request::Upgrade, json }));
             }
-            Some(Command::Remote { command }) => return Ok(Action::Call(command.into())),
+            Some(Command::Remote { command }) => return Ok(command.into()),
             Some(Command::Capture(capture)) => return Ok(Action::Capture(capture.into())),
             None => {}
         }

@@ -21,7 +21,7 @@ pub(super) use self::{
         Events, Latencies, Listing, Percentiles, RemoteListing, RemoteStats, Stats, events as printed, time,
     },
     protocol::{
-        AllRemotes, AllVms, CaptureRequest, Captured, Code, OneRemote, OneVm, Refusal, RemoteReport,
+        AllRemotes, AllVms, CaptureRequest, Captured, Code, Dumped, OneRemote, OneVm, Refusal, RemoteReport,
         RemoteRequest, Request, TableReport, TraceReport, Traces, VmReport,
     },
     server::{Control, Done, Outcome, Stream},

@@ -18,6 +18,7 @@
 //! | `requests` | what the requests of the control socket do |
 //! | `events` | the flight recorder: what has happened last, in memory that outlives the worker |
 //! | `last_events` | the last of them written to a file where a worker has died |
+//! | [`streams`] | a remote's trace as it is written, and its memory: both sides of what the control socket streams of them |
 //! | `state_files` | the files and the memory for what outlives a worker, or the program |
 //! | `metrics` | what was counted, for Prometheus |
 //! | [`top`] | what is counted, live on a terminal: a client |
@@ -42,6 +43,7 @@ mod requests;
 pub mod sandbox;
 pub mod sockets;
 mod state_files;
+pub mod streams;
 pub mod top;
 pub mod vms;
 pub mod work;

@@ -6,11 +6,12 @@ use serde_json::{Map, Value};
 
 use super::capture::stream;
 use super::control::{
-    AllRemotes, AllVms, CaptureRequest, Captured, Code, Done, Events, Latencies, Listing, OneRemote, OneVm,
-    Outcome, Refusal, RemoteListing, RemoteReport, RemoteRequest, RemoteStats, Request, Stats, TableReport,
-    TraceReport, Traces,
+    AllRemotes, AllVms, CaptureRequest, Captured, Code, Done, Dumped, Events, Latencies, Listing, OneRemote,
+    OneVm, Outcome, Refusal, RemoteListing, RemoteReport, RemoteRequest, RemoteStats, Request, Stats,
+    TableReport, TraceReport, Traces,
 };
 use super::events;
+use super::streams::{self, Place};
 use super::vms::{AddError, Vms, report};
 use crate::bridge::tap::Filter;
 use crate::bridge::{Bridge, CaptureError};
@@ -143,17 +144,27 @@ fn remote(name: &str, bridge: &Bridge, order: RemoteRequest) -> Outcome {
         RemoteRequest::Stop => Order::Stop,
         RemoteRequest::Restart { firmware } => Order::Restart(firmware.map(Into::into)),
         RemoteRequest::Trace => {
-            let (table, memory) = table_of(name, bridge)?;
-            let mut traces = Vec::new();
-            for trace in table.traces() {
-                let buffer = TraceBuffer::new(&memory, trace).map_err(|error| refuse(&error))?;
-                let report = |buffer: &TraceBuffer| TraceReport {
-                    name: buffer.name().to_owned(),
-                    text: buffer.text(),
-                };
-                traces.extend(buffer.as_ref().map(report));
-            }
+            let report =
+                |buffer: TraceBuffer| TraceReport { name: buffer.name().to_owned(), text: buffer.text() };
+            let traces = traces_of(name, bridge)?.into_iter().map(report).collect();
             return result(&Traces { traces });
+        }
+        RemoteRequest::Follow => {
+            let buffers = traces_of(name, bridge)?;
+            if buffers.is_empty() {
+                let message = format!("remote {name}: its resource table names no trace buffer");
+                return Err(Refusal::new(Code::Remote, message));
+            }
+            let stream = streams::trace(place()?, buffers);
+            return Ok(Done::Stream(value(&Captured { remote: name.to_owned() })?, stream));
+        }
+        RemoteRequest::Dump => {
+            let memory = bridge.inspect().and_then(|seen| seen.memory);
+            let memory = memory.ok_or_else(|| {
+                Refusal::new(Code::Remote, format!("remote {name}: its memory is not there yet"))
+            })?;
+            let (size, stream) = streams::memory(place()?, name, &memory).map_err(|error| refuse(&error))?;
+            return Ok(Done::Stream(value(&Dumped { remote: name.to_owned(), size })?, stream));
         }
         RemoteRequest::Table => {
             let (table, _) = table_of(name, bridge)?;
@@ -162,6 +173,20 @@ fn remote(name: &str, bridge: &Bridge, order: RemoteRequest) -> Outcome {
     };
     bridge.order(order).map_err(|error| refuse(&error))?;
     result(&OneRemote { remote: report(name, bridge) })
+}
+
+fn place() -> Result<Place, Refusal> {
+    let message = "expected a few streams at a time, found too many; end one and try again";
+    Place::take().ok_or_else(|| Refusal::new(Code::Busy, message))
+}
+
+/// The trace buffers that a remote's firmware has named.
+fn traces_of(name: &str, bridge: &Bridge) -> Result<Vec<TraceBuffer>, Refusal> {
+    let (table, memory) = table_of(name, bridge)?;
+    let buffers = table.traces().filter_map(|trace| TraceBuffer::new(&memory, trace).transpose());
+    buffers
+        .collect::<Result<_, _>>()
+        .map_err(|error| Refusal::new(Code::Remote, format!("remote {name}: {}", Causes(&error))))
 }
 
 /// The resource table of a remote as it is now, and the memory that it is about.

@@ -12,7 +12,6 @@ mod files;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -109,29 +108,54 @@ pub fn dump(
     directory: &Path,
 ) -> Result<PathBuf, DumpError> {
     let asked = |error| DumpError::Host(Box::new(error));
-    let regions: Vec<_> = carveouts.slices().collect();
-    let headers = headers(&regions, &note(remote, Timestamp::now()))?;
-    let file = host.begin_dump().map_err(asked)?;
-    if let Err(source) = write(&file, &headers, &regions) {
+    let image = Image::new(remote, carveouts)?;
+    let mut file = host.begin_dump().map_err(asked)?;
+    if let Err(source) = image.write_to(&mut file) {
         host.drop_dump().map_err(asked)?;
-        let size = headers.len() as u64 + regions.iter().map(|(_, memory)| memory.len() as u64).sum::<u64>();
-        return Err(DumpError::Write { directory: directory.to_owned(), size, source });
+        return Err(DumpError::Write { directory: directory.to_owned(), size: image.len(), source });
     }
     host.keep_dump().map_err(asked)
 }
 
-/// Everything of the file's content.
-fn write(mut file: &File, headers: &[u8], regions: &[(u64, CarveoutSlice)]) -> io::Result<()> {
-    file.write_all(headers)?;
-    let mut chunk = vec![0; CHUNK];
-    for (_, memory) in regions {
-        for offset in (0..memory.len()).step_by(CHUNK) {
-            let chunk = &mut chunk[..CHUNK.min(memory.len() - offset)];
-            memory.read_into(offset, chunk);
-            file.write_all(chunk)?;
-        }
+/// What a dump consists of.
+#[derive(Debug)]
+pub struct Image {
+    headers: Vec<u8>,
+    regions: Vec<(u64, CarveoutSlice)>,
+}
+
+impl Image {
+    /// The memory of `remote`, as it is called in the configuration, from now on.
+    ///
+    /// # Errors
+    /// More regions than such a file has room for.
+    pub fn new(remote: &str, carveouts: &Carveouts) -> Result<Self, DumpError> {
+        let regions: Vec<_> = carveouts.slices().collect();
+        Ok(Image { headers: headers(&regions, &note(remote, Timestamp::now()))?, regions })
     }
-    Ok(())
+
+    /// Bytes of the file.
+    #[expect(clippy::len_without_is_empty, reason = "there are always headers")]
+    pub fn len(&self) -> u64 {
+        self.headers.len() as u64 + self.regions.iter().map(|(_, memory)| memory.len() as u64).sum::<u64>()
+    }
+
+    /// Writes everything of the file's content. The memory is read as it is by then.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write_to(&self, file: &mut impl Write) -> io::Result<()> {
+        file.write_all(&self.headers)?;
+        let mut chunk = vec![0; CHUNK];
+        for (_, memory) in &self.regions {
+            for offset in (0..memory.len()).step_by(CHUNK) {
+                let chunk = &mut chunk[..CHUNK.min(memory.len() - offset)];
+                memory.read_into(offset, chunk);
+                file.write_all(chunk)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// All of the file that comes before the memory.

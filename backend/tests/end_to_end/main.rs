@@ -25,6 +25,7 @@ mod sharing;
 mod spoofing;
 mod stats;
 mod streaming;
+mod streams;
 mod terminal;
 mod top;
 mod torn;

@@ -56,7 +56,7 @@ impl CaptureCall {
     /// Nobody who grants it, and files that cannot be written.
     pub fn run(self) -> Result<(), CaptureCallError> {
         let broken = |what| move |source| CaptureCallError::Broken { what, source };
-        let stream = self.call.stream()?;
+        let (_, stream) = self.call.stream()?;
         let mut files = Files::open(self.file, self.ring)?;
         let ending = stream.try_clone().map_err(broken("end the capture by a signal"))?;
         end_by_signal(ending).map_err(broken("handle signals"))?;

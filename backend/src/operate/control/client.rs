@@ -109,7 +109,8 @@ impl Call {
             Request::Stats => figures::stats(&self.result::<Stats>(result, &line)?),
             Request::Events => figures::events(&self.result::<Events>(result, &line)?),
             // What follows it is for whoever takes it as a stream.
-            Request::Capture(_) => String::new(),
+            Request::Capture(_)
+            | Request::Remote { order: RemoteRequest::Follow | RemoteRequest::Dump, .. } => String::new(),
             Request::ListRemotes => remotes(&self.result::<AllRemotes>(result, &line)?.remotes),
             Request::Remote { order: RemoteRequest::Trace, .. } => {
                 traces(&self.result::<Traces>(result, &line)?.traces)
@@ -132,11 +133,11 @@ impl Call {
         self.result(result, &line)
     }
 
-    /// Sends the request, waits for the reply, and returns the connection with what follows the reply.
+    /// Sends the request, waits for the reply, and returns it and the connection with what follows.
     ///
     /// # Errors
     /// Nobody who answers, and a refusal.
-    pub(in crate::operate) fn stream(&self) -> Result<UnixStream, CallError> {
+    pub(in crate::operate) fn stream(&self) -> Result<(Value, UnixStream), CallError> {
         let mut stream = self.send()?;
         let mut line = Vec::new();
         while line.last() != Some(&b'\n') && line.len() < MAX_LINE {
@@ -146,9 +147,18 @@ impl Call {
             line.extend(byte);
         }
         let line = String::from_utf8_lossy(&line);
-        Reply::parse(&line).map_err(self.not_a_reply(&line))??;
+        let result = Reply::parse(&line).map_err(self.not_a_reply(&line))??;
         stream.set_read_timeout(None).map_err(self.broken("wait for more"))?;
-        Ok(stream)
+        Ok((result, stream))
+    }
+
+    /// What is said in a result.
+    pub(in crate::operate) fn understand<T: for<'de> Deserialize<'de>>(
+        &self,
+        result: Value,
+    ) -> Result<T, CallError> {
+        let line = result.to_string();
+        self.result(result, &line)
     }
 
     /// Sends the request and returns the line that comes back. A worker that is replaced may leave the request without an

@@ -54,6 +54,10 @@ pub(in crate::operate) enum RemoteRequest {
     },
     /// `remote-trace`: say what is in its trace buffers.
     Trace,
+    /// `remote-follow`: stream what is written to them.
+    Follow,
+    /// `remote-dump`: stream its memory.
+    Dump,
     /// `remote-table`: say what is in its resource table.
     Table,
 }
@@ -74,7 +78,7 @@ pub(in crate::operate) struct CaptureRequest {
 
 /// Every request by its name.
 const REQUESTS: &str = "\"vm-add\", \"vm-remove\", \"vm-list\", \"remote-list\", \"remote-start\", \"remote-stop\", \
-                        \"remote-restart\", \"remote-trace\", \"remote-table\", \"capture\", \"ls\", \"stats\", \"events\" or \"upgrade\"";
+                        \"remote-restart\", \"remote-trace\", \"remote-follow\", \"remote-dump\", \"remote-table\", \"capture\", \"ls\", \"stats\", \"events\" or \"upgrade\"";
 
 /// Why a request is not carried out.
 #[derive(Clone, Debug, Deserialize, Error, PartialEq, Eq, Serialize)]
@@ -168,7 +172,16 @@ pub(in crate::operate) struct AllRemotes {
     pub(in crate::operate) remotes: Vec<RemoteReport>,
 }
 
-/// The result of `capture`, behind which the capture follows.
+/// The result of `remote-dump`, behind which the memory follows.
+#[derive(Debug, Deserialize, Serialize)]
+pub(in crate::operate) struct Dumped {
+    /// The name of the remote.
+    pub(in crate::operate) remote: String,
+    /// Bytes that follow.
+    pub(in crate::operate) size: u64,
+}
+
+/// The result of `capture` and of `remote-follow`, behind which what they are for follows.
 #[derive(Debug, Deserialize, Serialize)]
 pub(in crate::operate) struct Captured {
     /// The name of the remote.
@@ -315,6 +328,8 @@ impl Request {
             Some("remote-start") => of_remote(members, "remote-start", RemoteRequest::Start),
             Some("remote-stop") => of_remote(members, "remote-stop", RemoteRequest::Stop),
             Some("remote-trace") => of_remote(members, "remote-trace", RemoteRequest::Trace),
+            Some("remote-follow") => of_remote(members, "remote-follow", RemoteRequest::Follow),
+            Some("remote-dump") => of_remote(members, "remote-dump", RemoteRequest::Dump),
             Some("remote-table") => of_remote(members, "remote-table", RemoteRequest::Table),
             _ => {
                 let found = found(request.as_ref());
@@ -373,6 +388,8 @@ impl Request {
                         "remote-restart"
                     }
                     RemoteRequest::Trace => "remote-trace",
+                    RemoteRequest::Follow => "remote-follow",
+                    RemoteRequest::Dump => "remote-dump",
                     RemoteRequest::Table => "remote-table",
                 };
                 say("request", request.into());

@@ -1,6 +1,6 @@
 //! Dumps that are read back.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Mutex;
 
@@ -60,7 +60,10 @@ fn time(text: &str) -> Timestamp {
 fn dump(carveouts: &Carveouts, remote: &str, directory: &Path, now: Timestamp) -> Result<PathBuf, DumpError> {
     let mut shelf = Shelf::new(remote, directory);
     let regions: Vec<_> = carveouts.slices().collect();
-    write(&shelf.begin(now)?, &headers(&regions, &note(remote, now))?, &regions).unwrap();
+    let image = Image { headers: headers(&regions, &note(remote, now))?, regions };
+    let mut file = shelf.begin(now)?;
+    image.write_to(&mut file).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), image.len());
     shelf.end()
 }
 
