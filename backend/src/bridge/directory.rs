@@ -115,6 +115,27 @@ impl Directory {
         Directory { rules, ..Directory::default() }
     }
 
+    /// This rule holds before all others from now on, and in the place of one for the same names. No service that it is for is
+    /// there at this moment.
+    pub(super) fn set_rule(&mut self, rule: &Rule) {
+        self.rules.retain(|other| other.pattern != rule.pattern);
+        self.rules.insert(0, rule.clone());
+        for index in 0..self.services.len() {
+            let Service { name, addr, .. } = self.services[index];
+            if !rule.pattern.matches(name) {
+                continue;
+            }
+            let (fresh, is_timed) = self.fresh(name, addr);
+            let service = &mut self.services[index];
+            debug_assert!(!service.live, "it was withdrawn");
+            (service.visible_to, service.desk) = (fresh.visible_to, fresh.desk);
+            self.timed.retain(|timed| *timed != index);
+            if is_timed {
+                self.timed.push(index);
+            }
+        }
+    }
+
     /// The remote has announced a service. Returns whether it is new; announcing twice changes nothing. `views` are
     /// those of all VMs: what none of them remembers makes room for something new.
     ///

@@ -39,6 +39,11 @@ impl Handover {
         Handover { service, buffers: buffers.collect(), untaken: None, until: None }
     }
 
+    /// The service, by its number in the directory.
+    pub(super) fn service(&self) -> usize {
+        self.service
+    }
+
     /// The remote has returned a buffer.
     pub(super) fn returned(&mut self, buffer: u16) {
         self.buffers.retain(|known| *known != buffer);

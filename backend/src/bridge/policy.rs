@@ -6,11 +6,14 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::rpmsg::ServiceName;
 use crate::rpmsg::address::Slot;
 
 /// A set of VMs: bit `n` stands for slot `n`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(from = "[u64; 2]", into = "[u64; 2]")]
 pub struct Slots(u128);
 
 impl Slots {
@@ -23,6 +26,19 @@ impl Slots {
     #[inline]
     pub fn contains(self, slot: Slot) -> bool {
         self.0 & 1 << slot.number() != 0
+    }
+}
+
+impl From<[u64; 2]> for Slots {
+    fn from([low, high]: [u64; 2]) -> Self {
+        Slots(u128::from(low) | u128::from(high) << 64)
+    }
+}
+
+impl From<Slots> for [u64; 2] {
+    #[expect(clippy::cast_possible_truncation, reason = "takes it apart")]
+    fn from(Slots(mask): Slots) -> Self {
+        [mask as u64, (mask >> 64) as u64]
     }
 }
 
@@ -45,21 +61,20 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// This rule holds before all others, and in the place of one for the same names.
+    pub fn set(&mut self, rule: Rule) {
+        self.rules.retain(|other| other.pattern != rule.pattern);
+        self.rules.insert(0, rule);
+    }
+
     /// Whether a rule means the VM in this slot in particular.
     pub fn names(&self, slot: Slot) -> bool {
-        self.rules.iter().any(|rule| {
-            let stands_out = match rule.mode {
-                Mode::Shared => false,
-                Mode::Exclusive { owner } | Mode::Broadcast { owner } => owner == Some(slot),
-                Mode::Serialized(turns) => turns.unsolicited == Unsolicited::Vm(slot),
-            };
-            stands_out || rule.visible_to != Slots::ALL && rule.visible_to.contains(slot)
-        })
+        self.rules.iter().any(|rule| rule.names(slot))
     }
 }
 
 /// How services of some names are shared.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Rule {
     /// Names that it holds for.
     pub pattern: Pattern,
@@ -69,8 +84,20 @@ pub struct Rule {
     pub mode: Mode,
 }
 
+impl Rule {
+    /// Whether it means the VM in this slot in particular.
+    pub fn names(&self, slot: Slot) -> bool {
+        let stands_out = match self.mode {
+            Mode::Shared => false,
+            Mode::Exclusive { owner } | Mode::Broadcast { owner } => owner == Some(slot),
+            Mode::Serialized(turns) => turns.unsolicited == Unsolicited::Vm(slot),
+        };
+        stands_out || self.visible_to != Slots::ALL && self.visible_to.contains(slot)
+    }
+}
+
 /// A pattern of service names: `*` stands for any characters, `?` for one, all else for itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Pattern(String);
 
 impl Pattern {
@@ -123,7 +150,7 @@ fn matches(pattern: &[u8], name: &[u8], single: impl Fn(u8) -> bool) -> bool {
 }
 
 /// How the VMs that see a service share it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub enum Mode {
     /// All use it; the firmware answers to the address that asked.
     Shared,
@@ -143,7 +170,7 @@ pub enum Mode {
 }
 
 /// How turns are taken at a [`Mode::Serialized`] service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Turns {
     /// What ends a turn.
     pub reply: Reply,
@@ -156,7 +183,7 @@ pub struct Turns {
 }
 
 /// What ends a turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub enum Reply {
     /// The request itself: there is no answer.
     None,
@@ -167,7 +194,7 @@ pub enum Reply {
 }
 
 /// Who gets messages of a serialized service that nobody has asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub enum Unsolicited {
     /// Nobody: they are dropped and counted.
     Drop,

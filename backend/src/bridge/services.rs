@@ -7,6 +7,7 @@ use log::{Level, warn};
 use super::counters::Reason;
 use super::directory::Withdrawn;
 use super::journal::Entry;
+use super::policy::Rule;
 use super::relay::Relay;
 use super::tap::{Seen, Way};
 use super::vm::Vm;
@@ -25,12 +26,10 @@ impl Relay {
         match Announcement::from_bytes(payload) {
             Ok(Announcement { name, addr, kind: AnnouncementKind::Create }) => self.announce(name, addr),
             Ok(Announcement { name, addr, kind: AnnouncementKind::Destroy }) => {
-                if let Some(withdrawn) = self.directory.withdraw(name, addr) {
+                if self.withdraw(name, addr) {
                     let remote = &self.name;
                     let text = format_args!("remote {remote}: service {name} at {addr:#x} is gone");
                     self.log.say(Level::Info, text);
-                    self.count_lost_requests(&withdrawn);
-                    self.news();
                 }
             }
             Err(error) => {
@@ -39,6 +38,32 @@ impl Relay {
                 self.log.say(Level::Warn, format_args!("remote {remote}: announcement dropped: {error}"));
             }
         }
+    }
+
+    /// A service is there no more. Returns whether it was.
+    fn withdraw(&mut self, name: ServiceName, addr: u32) -> bool {
+        let Some(withdrawn) = self.directory.withdraw(name, addr) else { return false };
+        self.count_lost_requests(&withdrawn);
+        self.news();
+        true
+    }
+
+    /// Services are shared by this rule from now on. To guests those that it is for go, and come back. Returns which these are.
+    pub(super) fn set_rule(&mut self, rule: &Rule) -> Vec<ServiceName> {
+        let matching = self.directory.services().filter(|(name, _)| rule.pattern.matches(*name));
+        let matching: Vec<_> = matching.collect();
+        for (name, addr) in &matching {
+            self.withdraw(*name, *addr);
+        }
+        let directory = &self.directory;
+        let is_other = |service| directory.name(service).is_none_or(|(name, _)| !rule.pattern.matches(name));
+        self.handovers.retain(|handover| is_other(handover.service()));
+        self.directory.set_rule(rule);
+        for (name, addr) in &matching {
+            self.announce(*name, *addr);
+        }
+        self.commit_all();
+        matching.into_iter().map(|(name, _)| name).collect()
     }
 
     /// The remote has a service.

@@ -19,7 +19,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use super::capture::Capture;
 use super::journal::{State, StateError};
 use super::latency::Latency;
-use super::policy::{Policy, VmPolicy};
+use super::policy::{Policy, Rule, VmPolicy};
 use super::report::{DeviceFigures, DeviceListing};
 use super::tap::{Filter, Shared, Tapping};
 use super::vm::Vm;
@@ -27,6 +27,7 @@ use super::worker::{Worker, run};
 use crate::guest::Queue;
 use crate::guest::port::{QueueIndex, QueueOwner};
 use crate::remote::core::{Inspection, NoFirmware, Order, RemoteCore};
+use crate::rpmsg::ServiceName;
 use crate::rpmsg::address::Slot;
 
 /// A VM that the bridge serves.
@@ -97,6 +98,7 @@ pub(super) enum Command {
     Disconnected(Slot),
     Order(Order),
     Inspect,
+    SetRule(Rule),
     List,
     Count,
     Capture(Tapping),
@@ -114,6 +116,7 @@ pub(super) enum Answer {
     Refused,
     Ordered(Result<(), NoFirmware>),
     Inspected(Inspection),
+    RuleSet(Vec<ServiceName>),
     Listed(Vec<DeviceListing>),
     Counted(Box<Figures>),
 }
@@ -232,6 +235,15 @@ impl Bridge {
         match self.commands.call(Command::Inspect) {
             Some(Answer::Inspected(inspection)) => Some(inspection),
             _ => None,
+        }
+    }
+
+    /// Services are shared by this rule from now on, before all others, and in the place of one for the same names. Guests see
+    /// those that it is for go, and come back. Returns which these are: none if the bridge has ended.
+    pub fn set_rule(&self, rule: Rule) -> Vec<ServiceName> {
+        match self.commands.call(Command::SetRule(rule)) {
+            Some(Answer::RuleSet(services)) => services,
+            _ => Vec::new(),
         }
     }
 

@@ -375,6 +375,11 @@ impl Worker {
                 self.close_retired_mailbox(ops);
                 return Answer::Ordered(result);
             }
+            Command::SetRule(rule) => {
+                self.policy.set(rule.clone());
+                let set = self.relays.iter_mut().flat_map(|relay| relay.set_rule(&rule));
+                return Answer::RuleSet(set.collect());
+            }
             Command::List => return Answer::Listed(self.relays.iter().map(Relay::list).collect()),
             Command::Count => {
                 let now = Instant::now();

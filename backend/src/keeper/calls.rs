@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::channel::{Call, CallError, Peer};
+use crate::bridge::policy::Rule;
 use crate::remote::host;
+use crate::rpmsg::address::Slot;
 
 /// What the worker asks of the keeper.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -43,6 +45,13 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+    /// The rules that were set for services at run time: [`Reply::Rules`].
+    Rules,
+    /// Keep this rule for workers to come, in the place of one for the same names: [`Reply::Done`].
+    SetRule {
+        /// The rule.
+        rule: Box<KeptRule>,
+    },
     /// The memory that outlives workers: [`Reply::Done`] with a memfd.
     State {
         /// The name of the remote that it is about.
@@ -70,6 +79,8 @@ pub enum Reply {
     Done,
     /// The VMs, in the order in which they were added.
     Vms(Vec<KeptVm>),
+    /// The rules, those that were set last first.
+    Rules(Vec<KeptRule>),
     /// What the host says.
     Host(host::Told),
     /// A VM.
@@ -87,6 +98,20 @@ pub struct KeptVm {
     /// Its keys where it was added at run time; those of the others are in the configuration.
     pub keys: Option<Map<String, Value>>,
 }
+
+/// A rule for services that was set at run time. The keeper knows nothing of it but whose names it is for.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct KeptRule {
+    /// The name of the remote.
+    pub remote: String,
+    /// The rule.
+    pub rule: Rule,
+    /// The VMs that it means in particular: nobody else is to come into their rights.
+    pub vms: Vec<(Slot, String)>,
+}
+
+/// Most rules that are kept.
+pub const MAX_RULES: usize = 256;
 
 /// What the keeper asks of the worker.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -109,7 +134,7 @@ pub enum Answer {
 }
 
 /// Version of these lists. A worker of another version than the keeper's does not start.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 impl Call for Request {
     type Reply = Reply;

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use signal_hook::consts::{SIGHUP, TERM_SIGNALS};
 use thiserror::Error;
 
-use super::calls::{Answer, KeptVm, Order, Reply, Request, ToKeeper, VERSION};
+use super::calls::{Answer, KeptRule, KeptVm, Order, Reply, Request, ToKeeper, VERSION};
 use super::channel::CallError;
 use super::handover::Handover;
 use crate::causes::Causes;
@@ -210,6 +210,25 @@ impl Home {
     /// A VM that there is not.
     pub fn remove_vm(&self, name: &str) -> Result<(), CallError> {
         self.0.request(&Request::RemoveVm { name: name.to_owned() }).map(drop)
+    }
+
+    /// The rules that were set for services at run time.
+    ///
+    /// # Errors
+    /// A keeper that is gone.
+    pub fn rules(&self) -> Result<Vec<KeptRule>, HomeError> {
+        match self.0.call(&Request::Rules, &[])? {
+            (Reply::Rules(rules), _) => Ok(rules),
+            (other, _) => Err(CallError::OtherReply { found: format!("{other:?}") }.into()),
+        }
+    }
+
+    /// Has the keeper keep a rule for workers to come.
+    ///
+    /// # Errors
+    /// Too many of them.
+    pub fn set_rule(&self, rule: KeptRule) -> Result<(), CallError> {
+        self.0.request(&Request::SetRule { rule: Box::new(rule) }).map(drop)
     }
 
     /// The memory about a remote that outlives this worker: the same file for each worker, all zero at first.

@@ -5,6 +5,7 @@
 
 pub(super) mod capture;
 mod remote;
+mod service;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use thiserror::Error;
 use self::{
     capture::Capture,
     remote::RemoteCommand,
+    service::ServiceCommand,
     stats::Show,
     top::TopArguments,
     vm::{To, VmCommand},
@@ -105,6 +107,11 @@ enum Command {
     Vm {
         #[command(subcommand)]
         command: VmCommand,
+    },
+    /// Change how services of a running program's remotes are shared, over its control socket
+    Service {
+        #[command(subcommand)]
+        command: ServiceCommand,
     },
     /// Show what a running program serves, over its control socket: remotes, VMs, services, endpoints
     Ls(Show),
@@ -274,6 +281,7 @@ impl Cli {
         match self.command {
             Some(Command::Check { file }) => return Ok(Action::Check(config::load(&file, sources)?)),
             Some(Command::Vm { command }) => return Ok(Action::Call(command.into())),
+            Some(Command::Service { command }) => return Ok(Action::Call(command.into())),
             Some(Command::Ls(show)) => return Ok(Action::Call(show.ask(Request::List))),
             Some(Command::Stats(show)) => return Ok(Action::Call(show.ask(Request::Stats))),
             Some(Command::Top(arguments)) => return Ok(Action::Top(arguments.into())),

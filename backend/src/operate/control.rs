@@ -22,7 +22,7 @@ pub(super) use self::{
     },
     protocol::{
         AllRemotes, AllVms, CaptureRequest, Captured, Code, Dumped, OneRemote, OneVm, Refusal, RemoteReport,
-        RemoteRequest, Request, TableReport, TraceReport, Traces, VmReport,
+        RemoteRequest, Request, RuleSet, RulesSet, TableReport, TraceReport, Traces, VmReport,
     },
     server::{Control, Done, Outcome, Stream},
 };

@@ -28,7 +28,7 @@ use super::sockets::{self, Rights, SocketError, SocketFile, VmListener};
 use super::state_files::{events_file, state_file, state_memory};
 use crate::bridge::State;
 use crate::causes::Causes;
-use crate::keeper::calls::{KeptVm, Reply, Request, VERSION};
+use crate::keeper::calls::{KeptRule, KeptVm, MAX_RULES, Reply, Request, VERSION};
 use crate::keeper::channel::{Failure, Outcome};
 use crate::keeper::handover::Handover;
 use crate::keeper::supervise::{Event, Household, SuperviseError, supervise};
@@ -173,6 +173,8 @@ pub(super) struct Kept {
 }
 
 struct Held {
+    /// Rules for services that were set at run time, the last one first.
+    rules: Vec<KeptRule>,
     vms: Vec<KeptOne>,
     control: Option<SocketFile>,
     metrics: Option<SocketFile>,
@@ -225,6 +227,7 @@ impl Kept {
         let going = Arc::new(Going(events.clone()));
         let held = Held {
             vms: Vec::new(),
+            rules: Vec::new(),
             going: control.is_some().then(|| Arc::clone(&going)),
             control: file,
             metrics: metrics_file.flatten(),
@@ -250,7 +253,7 @@ impl Kept {
     fn add(&self, keys: Map<String, Value>) -> Result<(), KeepError> {
         let table = to_toml(&keys)?;
         let served: Vec<_> = self.held().vms.iter().map(|kept| kept.plan.clone()).collect();
-        let plan = one_more_vm(table, &self.plan, &served)?;
+        let plan = one_more_vm(table, &self.plan, &served, &[])?;
         let going = self.held().going.clone().unwrap_or_else(|| Arc::new(Going(self.events.clone())));
         let socket = open(&plan)?;
         self.serve(plan, Some(keys), socket, &going)
@@ -321,6 +324,22 @@ impl Household for Kept {
                 drop(file);
                 vm.stop();
                 info!("vm {name}: its socket is closed");
+                done(None)
+            }
+            Request::Rules => Ok((Reply::Rules(self.held().rules.clone()), Vec::new())),
+            Request::SetRule { rule } => {
+                let mut held = self.held();
+                let is_other = |kept: &KeptRule| {
+                    (&kept.remote, &kept.rule.pattern) != (&rule.remote, &rule.rule.pattern)
+                };
+                held.rules.retain(is_other);
+                if held.rules.len() >= MAX_RULES {
+                    let message = format!(
+                        "expected at most {MAX_RULES} rules that are set at run time, found one more"
+                    );
+                    return Err(Failure::new(message));
+                }
+                held.rules.insert(0, *rule);
                 done(None)
             }
             Request::State { remote } => {

@@ -51,6 +51,14 @@ pub(super) fn handle(vms: &Vms, request: Request) -> Outcome {
             Ok(()) => result(&Map::new()),
             Err(error) => Err(Refusal::new(Code::Failed, Causes(&error).to_string())),
         },
+        Request::SetService(keys) => match vms.set_service(&keys) {
+            Ok(set) => result(&set),
+            Err(AddError::Keys(error)) => Err(Refusal::new(Code::Service, error.to_string())),
+            Err(AddError::Terms(refusal)) => Err(refusal),
+            Err(error @ (AddError::Vm(_) | AddError::Socket(_))) => {
+                Err(Refusal::new(Code::Failed, Causes(&error).to_string()))
+            }
+        },
         Request::List => result(&Listing { remotes: vms.each_remote(listing) }),
         Request::Stats => result(&stats(vms)),
         Request::Events => result(&Events { events: events::recorded() }),

@@ -12,8 +12,8 @@ use log::{Level, debug, error, info};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::config::{KeyError, one_more_vm};
-use super::control::{Refusal, RemoteReport, VmReport};
+use super::config::{KeyError, one_more_vm, service_rules};
+use super::control::{Refusal, RemoteReport, RuleSet, RulesSet, VmReport};
 use super::plan::{Plan, VmPlan};
 use super::remotes::Remote;
 use super::requests::to_toml;
@@ -22,7 +22,7 @@ use crate::causes::Causes;
 use crate::guest::device::{ConnectionError, serve_one};
 use crate::guest::gate::Gate;
 use crate::guest::port::QueueOwner;
-use crate::keeper::calls::KeptVm;
+use crate::keeper::calls::{KeptRule, KeptVm};
 use crate::keeper::channel::CallError;
 use crate::keeper::home::{Home, HomeError, VmStart};
 use crate::log_limit::LogLimit;
@@ -106,12 +106,14 @@ struct State {
     /// As in the plan. None once the program ends.
     remotes: Vec<Remote>,
     served: Vec<Served>,
+    /// Rules for services that were set at run time.
+    rules: Vec<KeptRule>,
 }
 
 impl Vms {
-    /// No VMs yet, in front of the remotes of the plan.
-    pub(super) fn new(configured: Plan, remotes: Vec<Remote>, home: Home) -> Self {
-        Vms { configured, home, state: Mutex::new(State { remotes, served: Vec::new() }) }
+    /// No VMs yet, in front of the remotes of the plan, at which these rules were set and hold.
+    pub(super) fn new(configured: Plan, remotes: Vec<Remote>, rules: Vec<KeptRule>, home: Home) -> Self {
+        Vms { configured, home, state: Mutex::new(State { remotes, served: Vec::new(), rules }) }
     }
 
     /// Serves a VM whose socket the keeper has opened, for this worker or for one before.
@@ -147,6 +149,26 @@ impl Vms {
         }
         info!("vm {}: added on {}", report.name, report.socket);
         Ok(report)
+    }
+
+    /// Shares services by a rule with these keys from now on.
+    pub(super) fn set_service(&self, keys: &Map<String, Value>) -> Result<RulesSet, AddError> {
+        let mut state = self.state();
+        let served: Vec<_> = state.served.iter().map(|vm| vm.plan.clone()).collect();
+        let mut remotes = Vec::new();
+        for (remote, rule) in service_rules(to_toml(keys)?, &self.configured, &served)? {
+            let name = self.configured.remotes[remote].name.clone();
+            let meant = served.iter().filter(|vm| vm.remote == remote && rule.names(vm.slot));
+            let vms = meant.map(|vm| (vm.slot, vm.name.clone())).collect();
+            let kept = KeptRule { remote: name.clone(), rule: rule.clone(), vms };
+            self.home.set_rule(kept.clone())?;
+            state.rules.retain(|other| (&other.remote, &other.rule.pattern) != (&name, &rule.pattern));
+            state.rules.push(kept);
+            let services = state.remotes[remote].bridge.set_rule(rule);
+            info!("remote {name}: a rule was set for services");
+            remotes.push(RuleSet { name, services: services.iter().map(ToString::to_string).collect() });
+        }
+        Ok(RulesSet { remotes })
     }
 
     /// Serves the VM of this name no more, if there is one: its front-end is disconnected, and its socket is gone.
@@ -236,7 +258,11 @@ impl State {
     /// The plan of one VM more, of which these keys are said.
     fn one_more(&self, configured: &Plan, keys: &Map<String, Value>) -> Result<VmPlan, AddError> {
         let served: Vec<_> = self.served.iter().map(|vm| vm.plan.clone()).collect();
-        Ok(one_more_vm(to_toml(keys)?, configured, &served)?)
+        let number = |name: &str| configured.remotes.iter().position(|remote| remote.name == name);
+        let kept = self.rules.iter().filter_map(|kept| Some((number(&kept.remote)?, &kept.vms)));
+        let kept =
+            kept.flat_map(|(remote, vms)| vms.iter().map(move |(slot, vm)| (remote, *slot, vm.clone())));
+        Ok(one_more_vm(to_toml(keys)?, configured, &served, &kept.collect::<Vec<_>>())?)
     }
 
     fn serve(&mut self, plan: VmPlan, home: &Home) -> Result<(), VmError> {

@@ -70,7 +70,7 @@ pub fn work() -> Result<(), WorkError> {
     let cli = Cli::from_args(handover.arguments).map_err(|error| not_serving(error.to_string()))?;
     start_log(cli.log_level());
     let (seccomp, poll) = (cli.seccomp(), cli.poll());
-    let plan = match cli.action(&Sources::of(handover.files))? {
+    let mut plan = match cli.action(&Sources::of(handover.files))? {
         Action::Serve(plan) => plan,
         other => return Err(not_serving(format!("{other:?}"))),
     };
@@ -83,9 +83,15 @@ pub fn work() -> Result<(), WorkError> {
 
     let ends = home.listen()?;
     events::record_in(Rings::open(&home.events()?, Who::Worker)?);
+    let rules = home.rules()?;
+    for kept in rules.iter().rev() {
+        if let Some(remote) = plan.remotes.iter_mut().find(|remote| remote.name == kept.remote) {
+            remote.policy.set(kept.rule.clone());
+        }
+    }
     let remotes = remotes::start(&plan, prepared, &home, poll)?;
     let (vm_count, remote_count) = (plan.vms.len(), plan.remotes.len());
-    let vms = Arc::new(Vms::new(plan, remotes, home.clone()));
+    let vms = Arc::new(Vms::new(plan, remotes, rules, home.clone()));
     for kept in home.vms()? {
         vms.serve_again(kept)?;
     }

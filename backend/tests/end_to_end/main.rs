@@ -21,6 +21,7 @@ mod remote;
 mod sandbox;
 mod service_manager;
 mod service_restart;
+mod services;
 mod sharing;
 mod spoofing;
 mod stats;

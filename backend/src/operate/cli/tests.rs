@@ -302,7 +302,27 @@ fn every_key_of_a_vm_can_be_said_on_the_command_line() {
     });
     assert_eq!(request["vm"], expected);
     let said: Vec<_> = expected.as_object().unwrap().keys().map(String::as_str).collect();
-    let mut known = config::vm_keys();
+    let mut known = config::keys_of("vm");
+    known.sort_unstable();
+    assert_eq!(said, known);
+}
+
+#[test]
+fn every_key_of_a_service_but_its_address_can_be_said_on_the_command_line() {
+    let all = "service set name --control c --remote r --mode serialized --vm a --vm b --owner a --reply one --time-out 1s \
+               --quarantine 5s --unsolicited all";
+    let asked = action(&all.split(' ').collect::<Vec<_>>());
+    let Ok(Action::Call(Call { request, .. })) = asked else { panic!("{asked:?}") };
+    let request: serde_json::Value = serde_json::from_str(&request.to_json()).unwrap();
+    let expected = serde_json::json!({
+        "name": "name", "remote": "r", "mode": "serialized", "vms": ["a", "b"], "owner": "a", "reply": "one", "time-out": "1s",
+        "quarantine": "5s", "unsolicited": "all",
+    });
+    assert_eq!(request["service"], expected);
+    let mut said: Vec<_> = expected.as_object().unwrap().keys().map(String::as_str).collect();
+    said.push("address");
+    said.sort_unstable();
+    let mut known = config::keys_of("service");
     known.sort_unstable();
     assert_eq!(said, known);
 }

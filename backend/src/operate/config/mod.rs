@@ -17,8 +17,11 @@ use std::{
 
 use thiserror::Error;
 
+use self::keys::Key;
 pub use self::sources::Sources;
 use super::plan::{Plan, VmPlan};
+use crate::bridge::policy::Rule;
+use crate::rpmsg::address::Slot;
 
 /// Why a configuration file cannot be used.
 #[derive(Debug, Error)]
@@ -102,32 +105,62 @@ fn parse(file: &Path, text: &str, sources: &Sources) -> Result<Plan, ConfigError
     Err(ConfigError::Key(Box::new(fault.at_place(place))))
 }
 
+/// A slot at a remote, by its number, that is kept for the VM of this name.
+pub type KeptSlot = (usize, Slot, String);
+
 /// Resolves a VM with the keys of a table `[[vm]]` that is to be served beside `served`, by a program that was started
 /// with `configured`.
 ///
 /// # Errors
 /// As in a file; and a name, slot or socket that is in use, or a slot that is kept for a VM of the configuration.
-pub fn one_more_vm(keys: toml::Table, configured: &Plan, served: &[VmPlan]) -> Result<VmPlan, Box<KeyError>> {
-    // By way of a text, so that both ways are checked by the same words.
-    let vm = toml::Value::Array(vec![toml::Value::Table(keys)]);
-    let text = toml::Table::from_iter([(keys::VM.path.to_owned(), vm)]).to_string();
-    let resolved = match toml::Deserializer::parse(&text) {
-        Ok(document) => {
-            from_toml(document, &text).and_then(|raw| resolve::resolve_more(&raw, &text, configured, served))
-        }
-        Err(error) => Err(Fault::new(&keys::VM, 0, error.message())),
-    };
-    let only = |mut vms: Vec<VmPlan>| vms.pop().ok_or_else(|| Fault::new(&keys::VM, 0, "none"));
-    resolved.and_then(only).map_err(|fault| Box::new(fault.at_place(None)))
+pub fn one_more_vm(
+    keys: toml::Table,
+    configured: &Plan,
+    served: &[VmPlan],
+    kept: &[KeptSlot],
+) -> Result<VmPlan, Box<KeyError>> {
+    one_more(&keys::VM, keys, |raw, text| {
+        let mut vms = resolve::resolve_more(raw, text, configured, served, kept)?;
+        vms.pop().ok_or_else(|| Fault::new(&keys::VM, 0, "none"))
+    })
 }
 
-/// The keys of a table `[[vm]]`.
+/// Resolves the rules that the keys of a table `[[service]]` make for the services of remotes, by their number, of a program that was
+/// started with `configured` and serves these VMs.
+///
+/// # Errors
+/// As in a file; and an `address`: what a remote has without announcing it is not known at run time.
+pub fn service_rules(
+    keys: toml::Table,
+    configured: &Plan,
+    served: &[VmPlan],
+) -> Result<Vec<(usize, Rule)>, Box<KeyError>> {
+    one_more(&keys::SERVICE, keys, |raw, text| resolve::resolve_rules(raw, text, configured, served))
+}
+
+/// Resolves one table more.
+fn one_more<T>(
+    key: &Key,
+    keys: toml::Table,
+    resolve: impl FnOnce(&raw::File, &str) -> Result<T, Fault>,
+) -> Result<T, Box<KeyError>> {
+    // By way of a text, so that both ways are checked by the same words.
+    let table = toml::Value::Array(vec![toml::Value::Table(keys)]);
+    let text = toml::Table::from_iter([(key.path.to_owned(), table)]).to_string();
+    let resolved = match toml::Deserializer::parse(&text) {
+        Ok(document) => from_toml(document, &text).and_then(|raw| resolve(&raw, &text)),
+        Err(error) => Err(Fault::new(key, 0, error.message())),
+    };
+    resolved.map_err(|fault| Box::new(fault.at_place(None)))
+}
+
+/// The keys of a table.
 #[cfg(test)]
-pub(super) fn vm_keys() -> Vec<&'static str> {
+pub(super) fn keys_of(table: &str) -> Vec<&'static str> {
     keys::KEYS
         .into_iter()
         .map(keys::Key::split)
-        .filter(|(table, _)| *table == "vm")
+        .filter(|(its, _)| *its == table)
         .map(|(_, key)| key)
         .collect()
 }

@@ -20,8 +20,9 @@ use std::{
 use toml::Spanned;
 
 use self::values::{absent, bytes, choice, device_address, number, path_of, remote_address, start, time};
-use super::{Fault, Sources, keys, keys::Key, line_at, raw};
+use super::{Fault, KeptSlot, Sources, keys, keys::Key, line_at, raw};
 use crate::{
+    bridge::policy::Rule,
     operate::plan::{
         LinkPlan, MailboxPlan, MetricsPlan, Plan, RemotePlan, SharedPlan, VmPlan, VmSocket, socket_path_fault,
     },
@@ -81,11 +82,36 @@ pub(super) fn resolve_more(
     text: &str,
     configured: &Plan,
     served: &[VmPlan],
+    kept: &[KeptSlot],
 ) -> Result<Vec<VmPlan>, Fault> {
     let no_files = Sources::of(BTreeMap::new());
     let mut resolver = Resolver::new(text, &no_files, 1);
+    for (remote, slot, name) in kept {
+        resolver.slots.insert((*remote, *slot), Holder::Kept(name.clone()));
+    }
     resolver.hold(configured, served);
     resolver.vms(&file.vm, &configured.remotes, true)
+}
+
+/// Resolves a file that names only services, whose rules are to hold at the remotes of `configured` for the VMs that are `served`.
+pub(super) fn resolve_rules(
+    file: &raw::File,
+    text: &str,
+    configured: &Plan,
+    served: &[VmPlan],
+) -> Result<Vec<(usize, Rule)>, Fault> {
+    for service in &file.service {
+        let address = service.get_ref().address.as_ref().map(start);
+        absent(&[(&keys::SERVICE_ADDRESS, address)], "`service set`", "the configuration")?;
+    }
+    let no_files = Sources::of(BTreeMap::new());
+    let mut remotes = configured.remotes.clone();
+    remotes.iter_mut().for_each(|remote| remote.policy.rules.clear());
+    Resolver::new(text, &no_files, 1).services(&file.service, &mut remotes, served)?;
+    let rules = remotes.into_iter().enumerate();
+    Ok(rules
+        .flat_map(|(remote, plan)| plan.policy.rules.into_iter().map(move |rule| (remote, rule)))
+        .collect())
 }
 
 impl<'a> Resolver<'a> {

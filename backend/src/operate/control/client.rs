@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::figures::{self, Events, Listing, Stats};
 use super::protocol::{
     AllRemotes, AllVms, MAX_LINE, OneRemote, OneVm, Refusal, RemoteReport, RemoteRequest, Reply, Request,
-    TableReport, TraceReport, Traces, VmReport,
+    RuleSet, RulesSet, TableReport, TraceReport, Traces, VmReport,
 };
 
 /// Longest wait for a reply: the program answers one client after the other, and removing a VM waits for its end.
@@ -100,6 +100,7 @@ impl Call {
         }
         let text = match &self.request {
             Request::AddVm(_) => added(&self.result::<OneVm>(result, &line)?.vm),
+            Request::SetService(_) => rules_set(&self.result::<RulesSet>(result, &line)?.remotes),
             Request::RemoveVm(_) => {
                 format!("VM {} is served no more\n", self.result::<OneVm>(result, &line)?.vm.name)
             }
@@ -211,6 +212,14 @@ impl Call {
 fn added(vm: &VmReport) -> String {
     let VmReport { name, remote, slot, socket, connected: _ } = vm;
     format!("VM {name} is served on {socket}, at remote {remote} in slot {slot}\n")
+}
+
+fn rules_set(remotes: &[RuleSet]) -> String {
+    let line = |RuleSet { name, services }: &RuleSet| match services.as_slice() {
+        [] => format!("remote {name}: the rule holds; none of the services that are there is one of its\n"),
+        _ => format!("remote {name}: the rule holds; announced anew: {}\n", services.join(", ")),
+    };
+    remotes.iter().map(line).collect()
 }
 
 fn remotes(remotes: &[RemoteReport]) -> String {

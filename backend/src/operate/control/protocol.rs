@@ -15,6 +15,8 @@ pub(in crate::operate) const MAX_LINE: usize = 64 * 1024;
 pub(in crate::operate) enum Request {
     /// `vm-add`: serve one VM more; its keys are those of a table `[[vm]]`.
     AddVm(Map<String, Value>),
+    /// `service-set`: share services by a rule with these keys from now on.
+    SetService(Map<String, Value>),
     /// `vm-remove`: serve a VM no more.
     RemoveVm(String),
     /// `vm-list`: say which VMs are served.
@@ -78,7 +80,7 @@ pub(in crate::operate) struct CaptureRequest {
 
 /// Every request by its name.
 const REQUESTS: &str = "\"vm-add\", \"vm-remove\", \"vm-list\", \"remote-list\", \"remote-start\", \"remote-stop\", \
-                        \"remote-restart\", \"remote-trace\", \"remote-follow\", \"remote-dump\", \"remote-table\", \"capture\", \"ls\", \"stats\", \"events\" or \"upgrade\"";
+                        \"remote-restart\", \"remote-trace\", \"remote-follow\", \"remote-dump\", \"remote-table\", \"capture\", \"service-set\", \"ls\", \"stats\", \"events\" or \"upgrade\"";
 
 /// Why a request is not carried out.
 #[derive(Clone, Debug, Deserialize, Error, PartialEq, Eq, Serialize)]
@@ -104,6 +106,8 @@ pub enum Code {
     Request,
     /// A key of the VM is wrong, or in use.
     Vm,
+    /// A key of the service is wrong.
+    Service,
     /// There is no such VM or remote.
     NotFound,
     /// The remote cannot do that, or has nothing of the kind.
@@ -170,6 +174,22 @@ pub(in crate::operate) struct OneRemote {
 pub(in crate::operate) struct AllRemotes {
     /// The remotes, in the order of the configuration.
     pub(in crate::operate) remotes: Vec<RemoteReport>,
+}
+
+/// The result of `service-set`.
+#[derive(Debug, Deserialize, Serialize)]
+pub(in crate::operate) struct RulesSet {
+    /// The remotes at which it holds.
+    pub(in crate::operate) remotes: Vec<RuleSet>,
+}
+
+/// A rule that holds at a remote.
+#[derive(Debug, Deserialize, Serialize)]
+pub(in crate::operate) struct RuleSet {
+    /// The name of the remote.
+    pub(in crate::operate) name: String,
+    /// The services that it is for and that are there. Guests see them go and come back.
+    pub(in crate::operate) services: Vec<String>,
 }
 
 /// The result of `remote-dump`, behind which the memory follows.
@@ -256,6 +276,13 @@ struct AddVm {
     vm: Map<String, Value>,
 }
 
+/// What `service-set` says.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetService {
+    service: Map<String, Value>,
+}
+
 /// What `vm-remove` says.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -291,7 +318,11 @@ impl Request {
                 true
             }
             Request::Remote { order, .. } => matches!(order, RemoteRequest::Trace | RemoteRequest::Table),
-            Request::AddVm(_) | Request::RemoveVm(_) | Request::Upgrade | Request::Capture(_) => false,
+            Request::AddVm(_)
+            | Request::SetService(_)
+            | Request::RemoveVm(_)
+            | Request::Upgrade
+            | Request::Capture(_) => false,
         }
     }
 
@@ -314,6 +345,9 @@ impl Request {
         let request = members.remove("request");
         match request.as_ref().and_then(Value::as_str) {
             Some("vm-add") => rest(members, "vm-add").map(|AddVm { vm }| Request::AddVm(vm)),
+            Some("service-set") => {
+                rest(members, "service-set").map(|SetService { service }| Request::SetService(service))
+            }
             Some("vm-remove") => rest(members, "vm-remove").map(|RemoveVm { name }| Request::RemoveVm(name)),
             Some("vm-list") => rest(members, "vm-list").map(|Nothing {}| Request::ListVms),
             Some("remote-list") => rest(members, "remote-list").map(|Nothing {}| Request::ListRemotes),
@@ -347,6 +381,10 @@ impl Request {
             Request::AddVm(vm) => {
                 say("request", "vm-add".into());
                 say("vm", vm.clone().into());
+            }
+            Request::SetService(service) => {
+                say("request", "service-set".into());
+                say("service", service.clone().into());
             }
             Request::RemoveVm(name) => {
                 say("request", "vm-remove".into());

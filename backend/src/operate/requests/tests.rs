@@ -74,7 +74,7 @@ fn started_with(control: impl FnOnce(&Path) -> Option<PathBuf>, more: Option<VmP
     home.listen().unwrap();
     let remotes =
         remotes::start(&plan, remotes::prepare(&plan.remotes).unwrap(), &home, Duration::ZERO).unwrap();
-    let vms = Vms::new(plan, remotes, home.clone());
+    let vms = Vms::new(plan, remotes, Vec::new(), home.clone());
     home.vms().unwrap().into_iter().for_each(|kept| vms.serve_again(kept).unwrap());
     Bench { folder, vms, events }
 }
@@ -310,4 +310,30 @@ fn a_remote_that_there_is_not_and_firmware_for_one_that_others_boot_are_refused(
         refusal.message.starts_with("remote loopback: this core is started by somebody else"),
         "{refusal}"
     );
+}
+
+#[test]
+fn nobody_comes_into_the_slot_of_a_vm_that_a_rule_means() {
+    let bench = started();
+    bench.add("c", &json!({})).unwrap();
+    bench.add("d", &json!({})).unwrap();
+    let set =
+        |service: Value| bench.ask(&json!({"version": 1, "request": "service-set", "service": service}));
+    let done = set(json!({"name": "motor", "mode": "exclusive", "owner": "c"})).unwrap();
+    assert_eq!(done, json!({"remotes": [{"name": "loopback", "services": []}]}));
+    bench.remove("c").unwrap();
+    bench.remove("d").unwrap();
+    bench.add("e", &json!({})).unwrap();
+    assert_eq!(bench.list()[1].1, 2, "1 is c's");
+    let said = bench.add("f", &json!({"slot": 1})).unwrap_err();
+    assert!(said.message.contains("\"c\"") || said.message.contains(" c"), "{said}");
+    assert_eq!(bench.add("c", &json!({"slot": 1})).unwrap()["vm"]["slot"], 1);
+
+    set(json!({"name": "motor"})).unwrap();
+    bench.remove("c").unwrap();
+    bench.add("f", &json!({})).unwrap();
+    assert_eq!(bench.list()[2].1, 1);
+    let said = set(json!({"name": "motor", "address": 1024})).unwrap_err();
+    assert_eq!(said.code, Code::Service);
+    assert!(said.message.contains("service.address"), "{said}");
 }

@@ -27,7 +27,7 @@ fn add(keys: &str, served: impl FnOnce(&mut Vec<VmPlan>)) -> Result<VmPlan, Stri
     let configured = configured();
     let mut vms = configured.vms.clone();
     served(&mut vms);
-    one_more_vm(keys.parse().unwrap(), &configured, &vms).map_err(|error| error.to_string())
+    one_more_vm(keys.parse().unwrap(), &configured, &vms, &[]).map_err(|error| error.to_string())
 }
 
 fn beside_all(keys: &str) -> Result<VmPlan, String> {

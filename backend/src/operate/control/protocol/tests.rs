@@ -15,6 +15,7 @@ fn every_request_is_read_as_it_is_written() {
     for request in [
         Request::AddVm(vm),
         Request::RemoveVm("a".to_owned()),
+        Request::SetService(Map::from_iter([("name".to_owned(), "a".into())])),
         Request::ListVms,
         Request::ListRemotes,
         Request::Upgrade,
@@ -69,7 +70,7 @@ fn a_request_that_there_is_not_is_refused_with_those_there_are() {
                 Code::Request,
                 format!(
                     "key request: expected \"vm-add\", \"vm-remove\", \"vm-list\", \"remote-list\", \"remote-start\", \
-                         \"remote-stop\", \"remote-restart\", \"remote-trace\", \"remote-follow\", \"remote-dump\", \"remote-table\", \"capture\", \"ls\", \"stats\", \"events\" or \"upgrade\", found {found}"
+                         \"remote-stop\", \"remote-restart\", \"remote-trace\", \"remote-follow\", \"remote-dump\", \"remote-table\", \"capture\", \"service-set\", \"ls\", \"stats\", \"events\" or \"upgrade\", found {found}"
                 )
             )
         );
@@ -108,7 +109,7 @@ fn replies_are_lines_that_say_version_and_result_or_error() {
 fn the_lines_of_the_reference_are_requests_and_replies() {
     let reference = include_str!("../../../../docs/control.md");
     let lines: Vec<_> = reference.lines().filter(|line| line.starts_with('{')).collect();
-    assert_eq!(lines.len(), 29);
+    assert_eq!(lines.len(), 31);
     for line in lines {
         match line.contains("\"request\"") {
             true => drop(Request::parse(line.as_bytes()).unwrap()),
