@@ -1,6 +1,6 @@
 //! What is allowed: who may see which service, how it is shared, and how much a VM may take.
 //!
-//! Plain data, resolved from the configuration once. VMs are named by their slots; a set of VMs is a bit mask of
+//! Plain data, resolved from the configuration, and from rules that are set at run time. VMs are named by their slots; a set of VMs is a bit mask of
 //! slots.
 
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::rpmsg::ServiceName;
 use crate::rpmsg::address::Slot;
 
 /// A set of VMs: bit `n` stands for slot `n`.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash, Serialize)]
 #[serde(from = "[u64; 2]", into = "[u64; 2]")]
 pub struct Slots(u128);
 
@@ -74,7 +74,7 @@ impl Policy {
 }
 
 /// How services of some names are shared.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Hash, Serialize)]
 pub struct Rule {
     /// Names that it holds for.
     pub pattern: Pattern,
@@ -85,6 +85,14 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Whether its times are such as a configuration can say.
+    pub fn is_sound(&self) -> bool {
+        match self.mode {
+            Mode::Serialized(turns) => turns.time_out.max(turns.quarantine) <= Turns::MAX_TIME,
+            _ => true,
+        }
+    }
+
     /// Whether it means the VM in this slot in particular.
     pub fn names(&self, slot: Slot) -> bool {
         let stands_out = match self.mode {
@@ -97,7 +105,7 @@ impl Rule {
 }
 
 /// A pattern of service names: `*` stands for any characters, `?` for one, all else for itself.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Hash, Serialize)]
 pub struct Pattern(String);
 
 impl Pattern {
@@ -150,7 +158,7 @@ fn matches(pattern: &[u8], name: &[u8], single: impl Fn(u8) -> bool) -> bool {
 }
 
 /// How the VMs that see a service share it.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash, Serialize)]
 pub enum Mode {
     /// All use it; the firmware answers to the address that asked.
     Shared,
@@ -170,7 +178,7 @@ pub enum Mode {
 }
 
 /// How turns are taken at a [`Mode::Serialized`] service.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash, Serialize)]
 pub struct Turns {
     /// What ends a turn.
     pub reply: Reply,
@@ -182,8 +190,13 @@ pub struct Turns {
     pub unsolicited: Unsolicited,
 }
 
+impl Turns {
+    /// The longest of its times.
+    pub const MAX_TIME: Duration = Duration::from_secs(3600);
+}
+
 /// What ends a turn.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash, Serialize)]
 pub enum Reply {
     /// The request itself: there is no answer.
     None,
@@ -194,7 +207,7 @@ pub enum Reply {
 }
 
 /// Who gets messages of a serialized service that nobody has asked for.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash, Serialize)]
 pub enum Unsolicited {
     /// Nobody: they are dropped and counted.
     Drop,

@@ -65,6 +65,7 @@ impl Relay {
             vms,
             sessions,
             services,
+            rules: self.directory.rules_hash(),
             last_change,
             aliases,
             free_aliases,
@@ -104,7 +105,7 @@ impl Relay {
 
     /// Goes on with what was remembered.
     pub(super) fn restore(&mut self, saved: Saved, now: Instant) {
-        self.directory.restore(saved.services, saved.last_change, now);
+        self.directory.restore(saved.services, saved.last_change, saved.rules, now);
         self.aliases.restore(saved.aliases, saved.free_aliases);
         for (slot, session) in saved.sessions {
             self.sessions[usize::from(slot.number())] = session;

@@ -5,7 +5,9 @@ use std::time::Instant;
 use log::{Level, warn};
 
 use super::counters::Reason;
+use super::desk::Desk;
 use super::directory::Withdrawn;
+use super::handover::Handover;
 use super::journal::Entry;
 use super::policy::Rule;
 use super::relay::Relay;
@@ -61,6 +63,13 @@ impl Relay {
         self.directory.set_rule(rule);
         for (name, addr) in &matching {
             self.announce(*name, *addr);
+            // Whatever the firmware still answers under its one address is to somebody from before.
+            if let Some(service) = self.directory.at(*addr)
+                && let Some(device) = &self.device
+                && self.directory.desk(service).is_some_and(Desk::hand_over)
+            {
+                self.handovers.push(Handover::new(service, device.outbound.unconsumed()));
+            }
         }
         self.commit_all();
         matching.into_iter().map(|(name, _)| name).collect()

@@ -110,8 +110,8 @@ pub struct KeptRule {
     pub vms: Vec<(Slot, String)>,
 }
 
-/// Most rules that are kept.
-pub const MAX_RULES: usize = 256;
+/// Most bytes of the rules that are kept, as they are written between the processes: some 256 rules that each name a few VMs.
+pub const MAX_RULES: usize = 64 * 1024;
 
 /// What the keeper asks of the worker.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]

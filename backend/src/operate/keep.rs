@@ -332,14 +332,19 @@ impl Household for Kept {
                 let is_other = |kept: &KeptRule| {
                     (&kept.remote, &kept.rule.pattern) != (&rule.remote, &rule.rule.pattern)
                 };
-                held.rules.retain(is_other);
-                if held.rules.len() >= MAX_RULES {
-                    let message = format!(
-                        "expected at most {MAX_RULES} rules that are set at run time, found one more"
-                    );
-                    return Err(Failure::new(message));
+                if !self.plan.remotes.iter().any(|remote| remote.name == rule.remote) {
+                    return Err(unknown(&rule.remote));
                 }
-                held.rules.insert(0, *rule);
+                let others = held.rules.iter().filter(|kept| is_other(kept)).cloned();
+                let rules: Vec<_> = std::iter::once((*rule).clone()).chain(others).collect();
+                // All of them are handed to the next worker at once.
+                let size = serde_json::to_vec(&rules).map_or(usize::MAX, |bytes| bytes.len());
+                if size > MAX_RULES {
+                    return Err(Failure::new(format!(
+                        "expected rules set at run time of at most {MAX_RULES} bytes in all, found {size}; set fewer, for more names each"
+                    )));
+                }
+                held.rules = rules;
                 done(None)
             }
             Request::State { remote } => {

@@ -12,7 +12,7 @@ use log::{Level, debug, error, info};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::config::{KeyError, one_more_vm, service_rules};
+use super::config::{KeptSlot, KeyError, one_more_vm, service_rules};
 use super::control::{Refusal, RemoteReport, RuleSet, RulesSet, VmReport};
 use super::plan::{Plan, VmPlan};
 use super::remotes::Remote;
@@ -120,7 +120,8 @@ impl Vms {
     pub(super) fn serve_again(&self, kept: KeptVm) -> Result<(), AddError> {
         let mut state = self.state();
         let plan = match kept.keys {
-            Some(keys) => state.one_more(&self.configured, &keys),
+            // The keeper has not asked whose slot it is, either.
+            Some(keys) => state.one_more(&self.configured, &keys, &[]),
             None => {
                 let configured = self.configured.vms.iter().find(|vm| vm.name == kept.name);
                 configured.cloned().ok_or(VmError::Unknown { vm: kept.name.clone() }.into())
@@ -137,7 +138,7 @@ impl Vms {
     /// Serves one VM more, of which these keys are said.
     pub(super) fn add(&self, mut keys: Map<String, Value>) -> Result<VmReport, AddError> {
         let mut state = self.state();
-        let plan = state.one_more(&self.configured, &keys)?;
+        let plan = state.one_more(&self.configured, &keys, &state.kept(&self.configured))?;
         let report = self.report(&plan, false);
         // A later worker is to come to the same plan, whoever is there by then.
         keys.insert("slot".to_owned(), report.slot.into());
@@ -256,13 +257,21 @@ pub(super) fn report(name: &str, bridge: &Bridge) -> RemoteReport {
 
 impl State {
     /// The plan of one VM more, of which these keys are said.
-    fn one_more(&self, configured: &Plan, keys: &Map<String, Value>) -> Result<VmPlan, AddError> {
+    fn one_more(
+        &self,
+        configured: &Plan,
+        keys: &Map<String, Value>,
+        kept: &[KeptSlot],
+    ) -> Result<VmPlan, AddError> {
         let served: Vec<_> = self.served.iter().map(|vm| vm.plan.clone()).collect();
+        Ok(one_more_vm(to_toml(keys)?, configured, &served, kept)?)
+    }
+
+    /// The slots of VMs that rules mean which were set at run time.
+    fn kept(&self, configured: &Plan) -> Vec<KeptSlot> {
         let number = |name: &str| configured.remotes.iter().position(|remote| remote.name == name);
         let kept = self.rules.iter().filter_map(|kept| Some((number(&kept.remote)?, &kept.vms)));
-        let kept =
-            kept.flat_map(|(remote, vms)| vms.iter().map(move |(slot, vm)| (remote, *slot, vm.clone())));
-        Ok(one_more_vm(to_toml(keys)?, configured, &served, &kept.collect::<Vec<_>>())?)
+        kept.flat_map(|(remote, vms)| vms.iter().map(move |(slot, vm)| (remote, *slot, vm.clone()))).collect()
     }
 
     fn serve(&mut self, plan: VmPlan, home: &Home) -> Result<(), VmError> {

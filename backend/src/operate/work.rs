@@ -11,11 +11,13 @@ use super::config::Sources;
 use super::control::Control;
 use super::events::{self, Rings, Who};
 use super::metrics::Metrics;
+use super::plan::Plan;
 use super::remotes::{self, RemoteError};
 use super::requests;
 use super::sandbox::privileges::Account;
 use super::sandbox::{self, SandboxError};
 use super::vms::{AddError, Vms};
+use crate::keeper::calls::KeptRule;
 use crate::keeper::home::{Home, HomeError, Parting};
 use crate::remote::memory::CarveoutError;
 use crate::torn::handle_bus_errors;
@@ -70,7 +72,7 @@ pub fn work() -> Result<(), WorkError> {
     let cli = Cli::from_args(handover.arguments).map_err(|error| not_serving(error.to_string()))?;
     start_log(cli.log_level());
     let (seccomp, poll) = (cli.seccomp(), cli.poll());
-    let mut plan = match cli.action(&Sources::of(handover.files))? {
+    let plan = match cli.action(&Sources::of(handover.files))? {
         Action::Serve(plan) => plan,
         other => return Err(not_serving(format!("{other:?}"))),
     };
@@ -84,12 +86,7 @@ pub fn work() -> Result<(), WorkError> {
     let ends = home.listen()?;
     events::record_in(Rings::open(&home.events()?, Who::Worker)?);
     let rules = home.rules()?;
-    for kept in rules.iter().rev() {
-        if let Some(remote) = plan.remotes.iter_mut().find(|remote| remote.name == kept.remote) {
-            remote.policy.set(kept.rule.clone());
-        }
-    }
-    let remotes = remotes::start(&plan, prepared, &home, poll)?;
+    let remotes = remotes::start(&under(&rules, &plan), prepared, &home, poll)?;
     let (vm_count, remote_count) = (plan.vms.len(), plan.remotes.len());
     let vms = Arc::new(Vms::new(plan, remotes, rules, home.clone()));
     for kept in home.vms()? {
@@ -115,4 +112,16 @@ pub fn work() -> Result<(), WorkError> {
         vms.end();
     }
     Ok(())
+}
+
+/// The plan under rules that were set for services at run time, the last one first. A worker before this one has had them kept,
+/// which may have been anybody's by then.
+fn under(rules: &[KeptRule], plan: &Plan) -> Plan {
+    let mut plan = plan.clone();
+    for kept in rules.iter().rev().filter(|kept| kept.rule.is_sound()) {
+        if let Some(remote) = plan.remotes.iter_mut().find(|remote| remote.name == kept.remote) {
+            remote.policy.set(kept.rule.clone());
+        }
+    }
+    plan
 }

@@ -7,6 +7,7 @@ use vhost_device_rpmsg::rpmsg::AnnouncementKind::{self, Create, Destroy};
 
 use crate::harness::driver::Driver;
 use crate::harness::guest::Guest;
+use crate::harness::options::GuestOptions;
 use crate::harness::program::Program;
 use crate::harness::rig::{Plan, Rig};
 use crate::harness::stream::EchoStream;
@@ -101,4 +102,24 @@ fn a_rule_that_says_nothing_sensible_is_refused_in_the_words_of_the_configuratio
         let said = set(&rig, args).unwrap_err();
         assert!(said.contains(expected), "{said}");
     }
+}
+
+#[test]
+fn a_rule_may_mean_a_vm_that_was_added_in_the_slot_of_one_of_the_configuration() {
+    let mut rig = rig();
+    drop(rig.guest(1));
+    let (control, socket) = (rig.path("control"), rig.path("late.sock"));
+    let to = [OsStr::new("--control"), control.as_os_str()];
+    let vm = |args: &[&OsStr]| {
+        let mut client = Program::spawn([OsStr::new("vm")].iter().chain(args).chain(&to));
+        assert!(client.wait_exit().success(), "{}", client.stderr());
+    };
+    vm(&[OsStr::new("remove"), OsStr::new("vm1")]);
+    vm(&[OsStr::new("add"), OsStr::new("late"), OsStr::new("--socket"), socket.as_os_str()]);
+    set(&rig, &["rpmsg-raw", "--mode", "exclusive", "--owner", "late"]).unwrap();
+    let mut late = Guest::connect(&socket, GuestOptions::default());
+    echo(&mut late);
+    let killed = rig.program().kill_worker();
+    rig.program().wait_other_worker(killed, 2);
+    echo(&mut late);
 }

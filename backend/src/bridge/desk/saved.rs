@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::super::journal::{SavedDesk, SavedRequest, SavedTurn};
+use super::super::parties::Client;
 use super::{Desk, Request, Rules, Turn};
 use crate::rpmsg::MAX_PAYLOAD;
 
@@ -44,6 +45,12 @@ impl Desk {
             Rules::Exclusive { named, owner, is_handed_over } => {
                 *owner = named.or(saved.owner);
                 *is_handed_over = saved.turn == SavedTurn::HandedOver;
+                let (owner, is_handed_over) = (*owner, *is_handed_over);
+                let is_its = |client: &Client| is_handed_over || owner == Some(client.slot);
+                // Clients of a desk of another kind, which this one would take for its last owner.
+                if self.clients.len() > 1 || !self.clients.iter().all(is_its) {
+                    self.clients.clear();
+                }
             }
             Rules::Serialized { turns, turn, requests } => {
                 *turn = match saved.turn {

@@ -1,6 +1,9 @@
 //! The directory as the journal has it.
 
+use std::hash::BuildHasher;
 use std::time::Instant;
+
+use rustc_hash::FxBuildHasher;
 
 use super::super::desk::Desk;
 use super::super::journal::{Entry, Journal, SavedService};
@@ -21,7 +24,13 @@ impl Directory {
     }
 
     /// Goes on with what was remembered, under the rules that hold now.
-    pub(in crate::bridge) fn restore(&mut self, services: Vec<SavedService>, last_change: u64, now: Instant) {
+    pub(in crate::bridge) fn restore(
+        &mut self,
+        services: Vec<SavedService>,
+        last_change: u64,
+        rules: u64,
+        now: Instant,
+    ) {
         for (index, saved) in services.into_iter().enumerate() {
             let (mut service, is_timed) = self.fresh(saved.name, saved.addr);
             service.live = saved.live;
@@ -45,6 +54,16 @@ impl Directory {
             self.services.push(service);
         }
         self.last_change = last_change;
+        if rules != self.rules_hash() {
+            // Others may see them now than were told.
+            let live: Vec<_> = self.live().collect();
+            live.into_iter().for_each(|service| self.touch(service));
+        }
+    }
+
+    /// Tells rules from others, nearly always.
+    pub(in crate::bridge) fn rules_hash(&self) -> u64 {
+        FxBuildHasher.hash_one(&self.rules)
     }
 
     /// Services whose desks wait until nothing comes for their last client any more.

@@ -21,6 +21,8 @@ pub(in crate::bridge) struct Saved {
     pub(in crate::bridge) sessions: BTreeMap<Slot, Session>,
     /// The directory, by service number.
     pub(in crate::bridge) services: Vec<SavedService>,
+    /// What tells the rules for services from others.
+    pub(in crate::bridge) rules: u64,
     /// Number of the directory's last change.
     pub(in crate::bridge) last_change: u64,
     /// Entries of the table of addresses: whose each is.

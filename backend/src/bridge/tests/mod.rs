@@ -6,6 +6,7 @@ mod crash;
 mod device_memory;
 mod loss;
 mod recover;
+mod rules;
 mod speed;
 
 use super::bench::{Bench, Guest};

@@ -5,12 +5,13 @@ use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 use toml::Spanned;
 
 use crate::{
+    bridge::policy::Turns,
     operate::config::{Fault, keys::Key},
     rpmsg::{ANY_ADDRESS, NAME_SERVICE_ADDRESS},
 };
 
 /// Longest time that can be asked for.
-const MAX_TIME: Duration = Duration::from_secs(3600);
+const MAX_TIME: Duration = Turns::MAX_TIME;
 
 pub(super) fn start<T>(value: &Spanned<T>) -> usize {
     value.span().start
