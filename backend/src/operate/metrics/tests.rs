@@ -74,9 +74,9 @@ fn anything_else_is_refused() {
 #[test]
 fn a_client_that_says_too_much_or_nothing_does_not_keep_the_next_from_its_figures() {
     let (mut endless, _metrics) = served();
+    let address = endless.peer_addr().unwrap();
     // It may be cut off before it has said all of it.
     let _ = endless.write_all(&vec![b'x'; 4 * MAX_REQUEST]);
-    let address = endless.peer_addr().unwrap();
     let _silent = TcpStream::connect(address).unwrap();
     let mut next = TcpStream::connect(address).unwrap();
     next.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
