@@ -72,6 +72,11 @@ impl Aliases {
         }
     }
 
+    /// Address of the first entry for an endpoint.
+    fn first_entry(&self) -> u32 {
+        self.range().0 + u32::try_from(MAX_SERVICES).unwrap_or(0)
+    }
+
     /// Whether every endpoint needs an entry.
     #[inline]
     pub(super) fn is_needed_for_all(&self) -> bool {
@@ -86,7 +91,7 @@ impl Aliases {
 
     /// The host address of a guest endpoint; an entry is made if there is none. `None` if the VM has too many.
     pub(super) fn endpoint(&mut self, slot: Slot, address: u32) -> Option<u32> {
-        let first = self.range().0 + u32::try_from(MAX_SERVICES).unwrap_or(0);
+        let first = self.first_entry();
         if let Some(entry) = self.by_endpoint.get(&(slot, address)) {
             return Some(first + entry);
         }
@@ -111,7 +116,7 @@ impl Aliases {
 
     /// The host address of a guest endpoint that has an entry.
     pub(super) fn known(&self, slot: Slot, address: u32) -> Option<u32> {
-        let first = self.range().0 + u32::try_from(MAX_SERVICES).unwrap_or(0);
+        let first = self.first_entry();
         self.by_endpoint.get(&(slot, address)).map(|entry| first + entry)
     }
 
@@ -131,7 +136,7 @@ impl Aliases {
 
     /// The guests' endpoints that have an entry: slot, guest address, host address.
     pub(super) fn endpoints(&self) -> impl Iterator<Item = (Slot, u32, u32)> + '_ {
-        let first = self.range().0 + u32::try_from(MAX_SERVICES).unwrap_or(0);
+        let first = self.first_entry();
         (first..).zip(&self.entries).filter_map(|(host, entry)| {
             let (slot, address) = (*entry)?;
             Some((slot, address, host))

@@ -118,8 +118,7 @@ impl Directory {
     /// This rule holds before all others from now on, and in the place of one for the same names. No service that it is for is
     /// there at this moment.
     pub(super) fn set_rule(&mut self, rule: &Rule) {
-        self.rules.retain(|other| other.pattern != rule.pattern);
-        self.rules.insert(0, rule.clone());
+        rule.clone().put_first(&mut self.rules);
         for index in 0..self.services.len() {
             let Service { name, addr, .. } = self.services[index];
             if !rule.pattern.matches(name) {
@@ -129,10 +128,7 @@ impl Directory {
             let service = &mut self.services[index];
             debug_assert!(!service.live, "it was withdrawn");
             (service.visible_to, service.desk) = (fresh.visible_to, fresh.desk);
-            self.timed.retain(|timed| *timed != index);
-            if is_timed {
-                self.timed.push(index);
-            }
+            self.keeps_time(index, is_timed);
         }
     }
 
@@ -343,6 +339,14 @@ impl Directory {
         (fresh, rule.is_some_and(|rule| matches!(rule.mode, Mode::Serialized(_))))
     }
 
+    /// Whether the desk of this service keeps time from now on.
+    fn keeps_time(&mut self, index: usize, is_timed: bool) {
+        self.timed.retain(|timed| *timed != index);
+        if is_timed {
+            self.timed.push(index);
+        }
+    }
+
     /// A place for a service that has none: a new one, or that of a service that is gone and that no VM remembers.
     fn new_entry<'a>(
         &mut self,
@@ -365,10 +369,7 @@ impl Directory {
             self.services[index] = fresh;
             index
         };
-        self.timed.retain(|timed| *timed != index);
-        if is_timed {
-            self.timed.push(index);
-        }
+        self.keeps_time(index, is_timed);
         self.by_key.insert((name, addr), index);
         Ok(index)
     }

@@ -63,8 +63,7 @@ pub struct Policy {
 impl Policy {
     /// This rule holds before all others, and in the place of one for the same names.
     pub fn set(&mut self, rule: Rule) {
-        self.rules.retain(|other| other.pattern != rule.pattern);
-        self.rules.insert(0, rule);
+        rule.put_first(&mut self.rules);
     }
 
     /// Whether a rule means the VM in this slot in particular.
@@ -85,6 +84,12 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Puts it before all others, and in the place of one for the same names.
+    pub fn put_first(self, rules: &mut Vec<Rule>) {
+        rules.retain(|other| other.pattern != self.pattern);
+        rules.insert(0, self);
+    }
+
     /// Whether its times are such as a configuration can say.
     pub fn is_sound(&self) -> bool {
         match self.mode {

@@ -110,6 +110,13 @@ pub struct KeptRule {
     pub vms: Vec<(Slot, String)>,
 }
 
+impl KeptRule {
+    /// Whether it is for the same names at the same remote.
+    pub fn is_in_place_of(&self, other: &KeptRule) -> bool {
+        (&self.remote, &self.rule.pattern) == (&other.remote, &other.rule.pattern)
+    }
+}
+
 /// Most bytes of the rules that are kept, as they are written between the processes: some 256 rules that each name a few VMs.
 pub const MAX_RULES: usize = 64 * 1024;
 

@@ -329,13 +329,10 @@ impl Household for Kept {
             Request::Rules => Ok((Reply::Rules(self.held().rules.clone()), Vec::new())),
             Request::SetRule { rule } => {
                 let mut held = self.held();
-                let is_other = |kept: &KeptRule| {
-                    (&kept.remote, &kept.rule.pattern) != (&rule.remote, &rule.rule.pattern)
-                };
                 if !self.plan.remotes.iter().any(|remote| remote.name == rule.remote) {
                     return Err(unknown(&rule.remote));
                 }
-                let others = held.rules.iter().filter(|kept| is_other(kept)).cloned();
+                let others = held.rules.iter().filter(|kept| !rule.is_in_place_of(kept)).cloned();
                 let rules: Vec<_> = std::iter::once((*rule).clone()).chain(others).collect();
                 // All of them are handed to the next worker at once.
                 let size = serde_json::to_vec(&rules).map_or(usize::MAX, |bytes| bytes.len());

@@ -29,11 +29,7 @@ pub(super) fn handle(vms: &Vms, request: Request) -> Outcome {
     match request {
         Request::AddVm(keys) => match vms.add(keys) {
             Ok(vm) => result(&OneVm { vm }),
-            Err(AddError::Keys(error)) => Err(Refusal::new(Code::Vm, error.to_string())),
-            Err(AddError::Terms(refusal)) => Err(refusal),
-            Err(error @ (AddError::Vm(_) | AddError::Socket(_))) => {
-                Err(Refusal::new(Code::Failed, Causes(&error).to_string()))
-            }
+            Err(error) => Err(refused(error, Code::Vm)),
         },
         Request::RemoveVm(name) => match vms.remove(&name) {
             Some(vm) => result(&OneVm { vm }),
@@ -53,11 +49,7 @@ pub(super) fn handle(vms: &Vms, request: Request) -> Outcome {
         },
         Request::SetService(keys) => match vms.set_service(&keys) {
             Ok(set) => result(&set),
-            Err(AddError::Keys(error)) => Err(Refusal::new(Code::Service, error.to_string())),
-            Err(AddError::Terms(refusal)) => Err(refusal),
-            Err(error @ (AddError::Vm(_) | AddError::Socket(_))) => {
-                Err(Refusal::new(Code::Failed, Causes(&error).to_string()))
-            }
+            Err(error) => Err(refused(error, Code::Service)),
         },
         Request::List => result(&Listing { remotes: vms.each_remote(listing) }),
         Request::Stats => result(&stats(vms)),
@@ -67,6 +59,15 @@ pub(super) fn handle(vms: &Vms, request: Request) -> Outcome {
         Request::Remote { name, order } => vms
             .with_remote(&name, |bridge| remote(&name, bridge, order))
             .unwrap_or_else(|| Err(no_remote(vms, "name", &format!("{name:?}")))),
+    }
+}
+
+/// Why something with these keys is not done; `keys` is the code for what is wrong with them.
+fn refused(error: AddError, keys: Code) -> Refusal {
+    match error {
+        AddError::Keys(error) => Refusal::new(keys, error.to_string()),
+        AddError::Terms(refusal) => refusal,
+        AddError::Vm(_) | AddError::Socket(_) => Refusal::new(Code::Failed, Causes(&error).to_string()),
     }
 }
 

@@ -163,7 +163,7 @@ impl Vms {
             let vms = meant.map(|vm| (vm.slot, vm.name.clone())).collect();
             let kept = KeptRule { remote: name.clone(), rule: rule.clone(), vms };
             self.home.set_rule(kept.clone())?;
-            state.rules.retain(|other| (&other.remote, &other.rule.pattern) != (&name, &rule.pattern));
+            state.rules.retain(|other| !kept.is_in_place_of(other));
             state.rules.push(kept);
             let services = state.remotes[remote].bridge.set_rule(rule);
             info!("remote {name}: a rule was set for services");
