@@ -1,7 +1,6 @@
 //! VMs that are added and removed while the program serves others.
 
 use std::ffi::OsStr;
-use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -15,16 +14,6 @@ const HERE: u32 = 1024;
 /// Few enough messages under way for the share that each of several VMs has of the core's buffers.
 const WINDOW: u32 = 16;
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A rig whose program takes requests.
-fn rig_with_control(plan: Plan) -> Rig {
-    let mut rig = Rig::prepare(plan);
-    let control = rig.path("control");
-    fs::write(rig.config_path(), format!("control = {control:?}\n{}", rig.config())).unwrap();
-    rig.start_core();
-    rig.start_program();
-    rig
-}
 
 /// Runs `vhost-device-rpmsg vm` to its end and returns what it prints.
 fn vm(rig: &Rig, args: &[&str]) -> String {
@@ -51,7 +40,7 @@ fn add(rig: &Rig, name: &str) -> PathBuf {
 
 #[test]
 fn vms_come_and_go_and_the_others_lose_nothing() {
-    let mut rig = rig_with_control(Plan::with_sessions(1));
+    let mut rig = Rig::start_with_control(Plan::with_sessions(1));
     let mut steady = rig.guest(0);
     let raw = steady.wait_service("rpmsg-raw");
     let mut stream = EchoStream::new(1, HERE, raw).window(WINDOW);
@@ -90,7 +79,7 @@ fn vms_come_and_go_and_the_others_lose_nothing() {
 
 #[test]
 fn a_program_without_vms_serves_those_that_are_added_until_it_is_told_to_end() {
-    let mut rig = rig_with_control(Plan { vms: 0, ..Plan::default() });
+    let mut rig = Rig::start_with_control(Plan { vms: 0, ..Plan::default() });
     for name in ["a", "b"] {
         let socket = add(&rig, name);
         Rig::settle(&mut Guest::connect(&socket, GuestOptions::default()));
@@ -108,7 +97,7 @@ fn a_program_without_vms_serves_those_that_are_added_until_it_is_told_to_end() {
 
 #[test]
 fn a_control_socket_that_is_in_use_keeps_a_second_program_from_touching_anything() {
-    let rig = rig_with_control(Plan::with_sessions(1));
+    let rig = Rig::start_with_control(Plan::with_sessions(1));
     let mut guest = rig.guest(0);
     Rig::settle(&mut guest);
 
@@ -121,7 +110,7 @@ fn a_control_socket_that_is_in_use_keeps_a_second_program_from_touching_anything
 #[test]
 fn the_next_vm_in_a_slot_gets_nothing_that_was_meant_for_the_last() {
     // The configured VM has slot 0, which has no sessions; these two get slot 1.
-    let mut rig = rig_with_control(Plan::default());
+    let mut rig = Rig::start_with_control(Plan::default());
     let socket = add(&rig, "first");
     let mut first = Guest::connect(&socket, GuestOptions::default());
     let raw = first.wait_service("rpmsg-raw");

@@ -1,7 +1,6 @@
 //! Services whose rule is changed while they are used.
 
 use std::ffi::OsStr;
-use std::fs;
 
 use vhost_device_rpmsg::rpmsg::AnnouncementKind::{self, Create, Destroy};
 
@@ -16,12 +15,7 @@ const HERE: u32 = 1024;
 
 /// Two VMs, and a program that takes requests.
 fn rig() -> Rig {
-    let mut rig = Rig::prepare(Plan::with_sessions(2));
-    let control = rig.path("control");
-    fs::write(rig.config_path(), format!("control = {control:?}\n{}", rig.config())).unwrap();
-    rig.start_core();
-    rig.start_program();
-    rig
+    Rig::start_with_control(Plan::with_sessions(2))
 }
 
 /// Runs `vhost-device-rpmsg service set` to its end, and returns what it prints, or says where it fails.

@@ -216,13 +216,7 @@ fn what_is_served_is_listed_with_its_addresses() {
 
 #[test]
 fn what_happened_before_the_end_of_a_worker_is_written_down_and_told() {
-    let mut rig = Rig::prepare(Plan::with_sessions(1));
-    let (control, state) = (rig.path("control"), rig.path("state"));
-    fs::create_dir(&state).unwrap();
-    fs::write(rig.config_path(), format!("control = {control:?}\nstate = {state:?}\n{}", rig.config()))
-        .unwrap();
-    rig.start_core();
-    rig.start_program();
+    let mut rig = Rig::start_with_control_and_state(Plan::with_sessions(1));
     let mut guest = rig.guest(0);
     guest.announce("of-the-guest", 1030);
     Rig::settle(&mut guest);
@@ -231,7 +225,7 @@ fn what_happened_before_the_end_of_a_worker_is_written_down_and_told() {
         let worker = rig.program().crash_worker();
         let said = rig.program().wait_log_again("what happened before the end of the worker is in ", nth);
         let path = said.rsplit_once(" is in ").unwrap().1;
-        assert!(path.starts_with(state.to_str().unwrap()), "{said}");
+        assert!(path.starts_with(rig.path("state").to_str().unwrap()), "{said}");
         let written = fs::read_to_string(path).unwrap();
         let has = |by: &str, text: &str| written.lines().any(|line| line.contains(by) && line.contains(text));
         assert!(has(" worker info ", "vm vm0: "), "{written}");

@@ -12,11 +12,7 @@ use crate::harness::rig::{Plan, Rig};
 
 /// A rig whose program takes requests, and whose core is attached to.
 fn rig() -> Rig {
-    let mut rig = Rig::prepare(Plan::with_sessions(1));
-    let control = rig.path("control");
-    fs::write(rig.config_path(), format!("control = {control:?}\n{}", rig.config())).unwrap();
-    rig.start_core();
-    rig.start_program();
+    let rig = Rig::start_with_control(Plan::with_sessions(1));
     rig.guest(0).wait_service("rpmsg-raw");
     rig
 }

@@ -20,14 +20,7 @@ const ESCAPE: &str = "\x1b";
 /// A rig whose program takes requests and keeps what it has counted in a directory.
 fn rig() -> Rig {
     let core = ["--service", "rpmsg-raw", "--service", "rpmsg-raw:motor"].to_vec();
-    let mut rig = Rig::prepare(Plan { core, ..Plan::with_sessions(2) });
-    let (control, state) = (rig.path("control"), rig.path("state"));
-    fs::create_dir(&state).unwrap();
-    fs::write(rig.config_path(), format!("control = {control:?}\nstate = {state:?}\n{}", rig.config()))
-        .unwrap();
-    rig.start_core();
-    rig.start_program();
-    rig
+    Rig::start_with_control_and_state(Plan { core, ..Plan::with_sessions(2) })
 }
 
 fn terminal(rig: &Rig, recording: &str) -> Terminal {

@@ -92,6 +92,30 @@ impl Rig {
         rig
     }
 
+    /// Starts core and program, which takes requests at `control` in the rig's directory.
+    pub fn start_with_control(plan: Plan) -> Self {
+        Rig::start_with_keys(plan, |rig| format!("control = {:?}\n", rig.path("control")))
+    }
+
+    /// The same, where the program keeps what outlives it in `state` beside that.
+    pub fn start_with_control_and_state(plan: Plan) -> Self {
+        Rig::start_with_keys(plan, |rig| {
+            let (control, state) = (rig.path("control"), rig.path("state"));
+            fs::create_dir(&state).expect("a directory");
+            format!("control = {control:?}\nstate = {state:?}\n")
+        })
+    }
+
+    /// Starts core and program with these keys before those of the plan.
+    fn start_with_keys(plan: Plan, keys: impl FnOnce(&Rig) -> String) -> Self {
+        let mut rig = Rig::prepare(plan);
+        let keys = keys(&rig);
+        fs::write(rig.config_path(), keys + &rig.config()).expect("configuration written");
+        rig.start_core();
+        rig.start_program();
+        rig
+    }
+
     /// Starts the core.
     pub fn start_core(&mut self) {
         assert!(self.core.is_none(), "the core is running");
